@@ -1,0 +1,383 @@
+"""What each stage means: five small protocols that a provider implements.
+
+A project names one provider per stage. The core calls these methods and nothing else, so a team
+can replace one tool without touching the rest. `modelyard.testing` proves that a provider keeps
+these promises. All failures are `ModelyardError`s; everything returned is a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from modelyard.records import (
+        Alert,
+        DataRef,
+        DataUse,
+        Endpoint,
+        LoggedModel,
+        Metric,
+        ModelVersion,
+        Prediction,
+        Run,
+        RunContext,
+        RunStatus,
+        Service,
+        Window,
+    )
+
+#: The stages, in the order in which a model passes them.
+StageName = Literal["track", "data", "registry", "serving", "monitoring"]
+STAGES: tuple[StageName, ...] = ("track", "data", "registry", "serving", "monitoring")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSpec:
+    """A background process that a provider wants.
+
+    Attributes:
+        name: unique in the project, lower case, e.g. `monitor` or `endpoint-late-flights`.
+        argv: the command; `{port}` in an item becomes the port that was chosen and remembered.
+        env: added to the environment (telemetry of children is already switched off).
+        health: path of a GET that answers 200 when it is ready, e.g. `/healthz`; None: running is ready.
+        port: False for a process that listens on no port.
+        ready_timeout: seconds to wait for readiness.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    health: str | None = None
+    port: bool = True
+    ready_timeout: float = 60.0
+
+
+class Services(Protocol):
+    """The project's background processes, as a provider sees them.
+
+    They outlive the command that started them, listen on 127.0.0.1, and log to a file.
+    """
+
+    def start(self, spec: ServiceSpec) -> Service:
+        """Start it and wait until it is ready; a process that runs with the same spec is left alone,
+        one with another spec is replaced.
+
+        Raises:
+            EnvironmentFault: it died or was not ready in time (its last log lines are in the message).
+        """
+
+    def stop(self, name: str) -> None:
+        """End the process and its children (TERM, then KILL); nothing happens if it does not run."""
+
+    def get(self, name: str) -> Service | None:
+        """The service as it is now, or None if it was never started."""
+
+    def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
+        """The last lines of its log, oldest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedModel:
+    """A model version with its files on this machine. `path` must not be written to."""
+
+    version: ModelVersion
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageContext:
+    """What a provider gets when it is opened.
+
+    Attributes:
+        project: the project's name.
+        root: the project's folder.
+        state: a folder of this provider alone under `.modelyard/`; it exists.
+        settings: the provider's validated `[providers.NAME]` table (its pydantic model), or None.
+        services: the project's background processes.
+        resolve_model: turns `models:/NAME/VERSION` or `models:/NAME@ALIAS` into local files.
+        event_sink: URL that takes KServe CloudEvents for the prediction log, starting the monitor
+            if it has to; None if the project's monitor takes none.
+    """
+
+    project: str
+    root: Path
+    state: Path
+    settings: Any
+    services: Services
+    resolve_model: Callable[[str], ResolvedModel]
+    event_sink: Callable[[], str | None]
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Stage `track`: the log of training runs."""
+
+    def start(self, name: str, context: RunContext, *, parent: str | None = None) -> Run:
+        """A new run with status `running`; its context is stored at once."""
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        metrics: Sequence[Metric] = (),
+        tags: Mapping[str, str] | None = None,
+        data: Sequence[DataUse] = (),
+    ) -> None:
+        """Everything in one call. A parameter logged twice with another value is a ConflictError
+        (`param-changed`); metrics with rising steps make a history; NaN and infinity are kept.
+
+        Raises:
+            NotFoundError: `run-not-found`.
+        """
+
+    def log_file(self, run_id: str, path: Path, *, folder: str = "") -> None:
+        """Store a copy of one file with the run."""
+
+    def log_model(
+        self,
+        run_id: str,
+        model: object,
+        *,
+        example: object | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> LoggedModel:
+        """Store a fitted model with its signature (from `example`: up to a few rows of input) and
+        pinned requirements. `files` are put beside it in the model folder (e.g. `lineage.json`).
+
+        Raises:
+            UsageError: `model-not-serialisable`, naming the type.
+        """
+
+    def finish(self, run_id: str, status: RunStatus = "finished") -> Run:
+        """End the run; ending an ended run again with the same status changes nothing."""
+
+    def get(self, run_id: str) -> Run:
+        """One run.
+
+        Raises:
+            NotFoundError: `run-not-found`.
+        """
+
+    def runs(self, *, name: str | None = None, limit: int = 50) -> list[Run]:
+        """The newest runs first, all or those of one name."""
+
+
+@runtime_checkable
+class DataStore(Protocol):
+    """Stage `data`: content-addressed versions of files and folders."""
+
+    def add(self, path: Path, *, name: str | None = None) -> DataRef:
+        """Take the file or folder (inside the project) as a version; unchanged bytes give the same one.
+
+        Raises:
+            NotFoundError: `data-not-found`.
+            UsageError: `data-outside-project`.
+        """
+
+    def status(self) -> list[DataStatus]:
+        """Every data set of the project, compared with the working tree and the remote."""
+
+    def refs(self) -> list[DataRef]:
+        """The current version of every data set, without reading their bytes again."""
+
+    def get(self, name: str) -> DataRef:
+        """The current version of one data set by name or path.
+
+        Raises:
+            NotFoundError: `data-not-found`, with the names that exist.
+        """
+
+    def push(self, names: Sequence[str] = ()) -> list[DataRef]:
+        """Copy to the remote what it lacks (all data sets, or the named); returns them as published.
+
+        Raises:
+            ConfigError: `no-remote`.
+            EnvironmentFault: `remote-unreachable`.
+        """
+
+    def pull(self, names: Sequence[str] = ()) -> list[DataRef]:
+        """Bring the current versions into the working tree, each byte checked against its hash.
+
+        Raises:
+            CorruptStateError: `data-corrupt`: remote or cache hold other bytes; nothing is handed out.
+            NotFoundError: `data-not-in-remote`.
+        """
+
+    def set_remote(self, url: str) -> None:
+        """Name the remote: a folder or a URL that the store understands."""
+
+    def remote(self) -> str | None:
+        """The remote's URL without credentials, or None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataStatus:
+    """One data set now: `unchanged`, `modified` or `missing` in the working tree."""
+
+    ref: DataRef
+    state: Literal["unchanged", "modified", "missing"]
+
+
+@runtime_checkable
+class Registry(Protocol):
+    """Stage `registry`: named models, their versions, and aliases. History is the core's ledger."""
+
+    def register(
+        self, name: str, model: LoggedModel, *, tags: Mapping[str, str] | None = None
+    ) -> ModelVersion:
+        """A new version of `name` (created on first use); versions count 1, 2, 3; never reused."""
+
+    def models(self) -> list[str]:
+        """The registered names, sorted."""
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All versions, newest first, with their aliases.
+
+        Raises:
+            NotFoundError: `model-not-found`.
+        """
+
+    def get(self, name: str, version: str) -> ModelVersion:
+        """One version.
+
+        Raises:
+            NotFoundError: `model-not-found` or `version-not-found`.
+        """
+
+    def alias(self, name: str, alias: str) -> str | None:
+        """The version that the alias points to now, or None."""
+
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """Move the alias, or remove it with None. The core alone calls this, through the ledger.
+
+        Raises:
+            NotFoundError: `model-not-found` or `version-not-found`.
+        """
+
+    def fetch(self, version: ModelVersion) -> Path:
+        """The version's files on this machine; the folder must not be written to.
+
+        Raises:
+            NotFoundError: `model-files-missing`.
+        """
+
+
+@runtime_checkable
+class Server(Protocol):
+    """Stage `serving`: endpoints that are described by InferenceService files."""
+
+    def apply(self, manifest: Path, *, wait: bool = True) -> Endpoint:
+        """Make the endpoint as the file says: a new revision when the model or spec changed, a new
+        traffic split when only that changed, nothing when nothing did. Waits until it is ready.
+
+        Raises:
+            ConfigError: `manifest-invalid`, with the field's path and the nearest known name.
+            EnvironmentFault: `revision-failed`: the new revision did not become ready; the old one still
+                answers.
+        """
+
+    def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:
+        """Look again at what the applied file means (an alias may have moved) and make it so."""
+
+    def traffic(self, name: str, canary: int) -> Endpoint:
+        """Set the newest revision's share in percent (100 promotes it, 0 sends all to the previous)."""
+
+    def endpoints(self) -> list[Endpoint]:
+        """All endpoints, sorted by name."""
+
+    def get(self, name: str) -> Endpoint:
+        """One endpoint.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+        """
+
+    def delete(self, name: str) -> None:
+        """End its processes and forget it.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+        """
+
+    def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
+        """The last lines that the endpoint and its models wrote, oldest first."""
+
+    def services(self) -> Sequence[ServiceSpec]:
+        """The background processes that `modelyard up` starts (those of the applied endpoints)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """Labelled data that a model is judged against, usually its validation set.
+
+    Attributes:
+        features: the model's inputs, a pandas DataFrame of n rows.
+        labels: n true outcomes, or None.
+        predictions: n predictions (for classifiers the probability of the positive class), or None.
+        times: n event times; with them thresholds are calibrated on blocks of time.
+    """
+
+    features: Any
+    labels: Any | None = None
+    predictions: Any | None = None
+    times: Any | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """A true outcome that arrived later. `row` counts the instances of the request `prediction_id`."""
+
+    prediction_id: str
+    row: int
+    value: float | int | str | bool
+    time: datetime | None = None
+
+
+@runtime_checkable
+class Monitor(Protocol):
+    """Stage `monitoring`: the prediction log, windows of it, and what they say."""
+
+    def profile(self, reference: Reference) -> Mapping[str, Any]:
+        """A frozen profile of the reference as JSON values; the core stores it with the model
+        (`profile.json` in its folder) and windows are scored from it alone."""
+
+    def watch(self, endpoint: Endpoint, models: Sequence[ResolvedModel]) -> None:
+        """Take note of an endpoint and the model versions behind it (called after every deployment)."""
+
+    def event_sink(self) -> str | None:
+        """URL that takes KServe CloudEvents (starts the collector if it has to), or None."""
+
+    def find(self, prediction_id: str) -> Prediction:
+        """One prediction in the log.
+
+        Raises:
+            NotFoundError: `prediction-not-found`.
+        """
+
+    def add_labels(self, endpoint: str, labels: Iterable[Label]) -> int:
+        """Store true outcomes; the last one of a row wins. Returns how many were stored."""
+
+    def windows(self, endpoint: str, *, until: datetime | None = None, limit: int = 50) -> list[Window]:
+        """Score what is not yet scored (closed windows only; those whose labels changed again), and
+        return the newest first. `until` is the time now for the purpose of closing (default: the clock).
+        """
+
+    def alerts(self, endpoint: str) -> list[Alert]:
+        """The rules that fire on the newest windows."""
+
+    def rules(self) -> str:
+        """The Prometheus rule file (YAML)."""
+
+    def metrics(self) -> str:
+        """The finished windows in Prometheus' text format, as the exporter serves them."""
+
+    def report(self, endpoint: str, out: Path, *, version: str | None = None) -> Path:
+        """Write the human report of the newest window as HTML; returns the file."""
+
+    def services(self) -> Sequence[ServiceSpec]:
+        """The background processes that `modelyard up` starts (collector and exporter)."""
