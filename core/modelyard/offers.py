@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from modelyard.ledger import Ledger
-    from modelyard.records import Check, GateResult, ModelVersion, Run
+    from modelyard.records import Check, DataRef, GateResult, ModelVersion, Run
     from modelyard.stages import StageContext
 
 P_co = TypeVar("P_co", covariant=True)
@@ -48,6 +48,7 @@ class Candidate:
         current: the version that holds the alias now, with `current_run`; None for the first.
         ledger: the model's history so far.
         path: returns the folder with the model's files.
+        published: says whether a data version lies in its remote now.
     """
 
     version: ModelVersion
@@ -58,6 +59,7 @@ class Candidate:
     current_run: Run | None
     ledger: Ledger
     path: Callable[[], Path]
+    published: Callable[[DataRef], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
+
+if TYPE_CHECKING:
+    from modelyard.client import Answer
 
 T = TypeVar("T", bound="Record")
 
@@ -47,7 +50,7 @@ class Record:
         Raises:
             TypeError: a field without a default is missing.
         """
-        hints = _hints(cls)
+        hints = _hints(cls)  # type: ignore[arg-type]  # mypy takes the class for its instances
         known = {name: _from_json(hints[name], values[name]) for name in hints if name in values}
         return cls(**known)
 
@@ -314,6 +317,26 @@ class Endpoint(Record):
     created: datetime
     message: str = ""
     target: str = "local"
+
+    def predict(
+        self,
+        rows: Any,
+        *,
+        protocol: Literal["v1", "v2"] = "v1",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Predictions for rows (DataFrame, array, list of dicts or lists); see `client.predict`.
+
+        Raises:
+            EnvironmentFault: `endpoint-unreachable`.
+            UsageError: `prediction-refused`: the rows do not fit the model.
+        """
+        from modelyard import client
+        from modelyard.errors import EnvironmentFault
+
+        if self.url is None:
+            raise EnvironmentFault("endpoint-unreachable", f"{self.name} is not running", "modelyard up")
+        return client.predict(self.url, self.name, rows, protocol=protocol, headers=headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,6 +153,13 @@ class Tracker(Protocol):
             UsageError: `model-not-serialisable`, naming the type.
         """
 
+    def logged_model(self, uri: str) -> LoggedModel:
+        """What `log_model` returned for that URI (one of `Run.models`).
+
+        Raises:
+            NotFoundError: `logged-model-not-found`.
+        """
+
     def finish(self, run_id: str, status: RunStatus = "finished") -> Run:
         """End the run; ending an ended run again with the same status changes nothing."""
 

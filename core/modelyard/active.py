@@ -1,0 +1,157 @@
+"""A run while it runs: what `with yard.run(...) as run:` gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
+
+from modelyard import lineage
+from modelyard.digests import canonical_json, digest_of
+from modelyard.errors import NotFoundError, UsageError
+from modelyard.records import DataRef, DataUse, LoggedModel, Metric, ModelVersion, Run, RunStatus, now
+from modelyard.stages import Reference
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from modelyard.yard import Yard
+
+PROFILE_FILE = "profile.json"
+
+
+class ActiveRun:
+    """Collects what a run logs; leaving the `with` block ends the run, as failed after an exception."""
+
+    def __init__(self, yard: Yard, run: Run) -> None:
+        self._yard = yard
+        self._run = run
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self._run.id
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None
+    ) -> None:
+        status: RunStatus = "finished" if kind is None else "failed"
+        if kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            status = "killed"
+        self._yard.tracker.finish(self.id, status)
+
+    def use(self, data: DataRef | str, *, role: str = "train") -> DataRef:
+        """Note that the run reads a data version, e.g. as `train`, `valid` or `test`.
+
+        Raises:
+            NotFoundError: `data-not-found`: no data set of that name or path.
+        """
+        ref = data if isinstance(data, DataRef) else self._yard.data.get(data)
+        self._yard.tracker.log(self.id, data=[DataUse(role=role, ref=ref)])
+        return ref
+
+    def log(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
+        """Metrics, all in one write; the same name with rising steps makes a curve.
+
+        Raises:
+            UsageError: `metric-not-a-number`.
+        """
+        logged = [Metric(name=k, value=_number(k, v), step=step, time=now()) for k, v in metrics.items()]
+        self._yard.tracker.log(self.id, metrics=logged)
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Parameters, all in one write; they can't change once logged."""
+        self._yard.tracker.log(self.id, params=params)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Free words on the run."""
+        self._yard.tracker.log(self.id, tags=tags)
+
+    def log_file(self, path: str | Path, *, folder: str = "") -> None:
+        """Keep a copy of a file with the run.
+
+        Raises:
+            NotFoundError: `file-not-found`.
+        """
+        if not Path(path).is_file():
+            raise NotFoundError("file-not-found", f"there is no file {path}")
+        self._yard.tracker.log_file(self.id, Path(path), folder=folder)
+
+    @overload
+    def log_model(
+        self, model: object, *, name: str, example: object = ..., reference: Reference | None = ...
+    ) -> ModelVersion: ...
+
+    @overload
+    def log_model(
+        self,
+        model: object,
+        *,
+        name: None = ...,
+        example: object = ...,
+        reference: Reference | None = ...,
+    ) -> LoggedModel: ...
+
+    def log_model(
+        self,
+        model: object,
+        *,
+        name: str | None = None,
+        example: object = None,
+        reference: Reference | None = None,
+    ) -> ModelVersion | LoggedModel:
+        """Store a fitted model with its signature, lineage and reference profile.
+
+        Args:
+            model: the fitted model.
+            name: register it under this name at once; without one, `yard.models.register` does later.
+            example: a few rows of input, for the signature.
+            reference: labelled data that it is judged against in production; predictions are made
+                here if they are not given. Log it to see drift and quality later.
+
+        Raises:
+            UsageError: `model-not-serialisable`.
+        """
+        files = {lineage.LINEAGE_FILE: self._lineage()}
+        if reference is not None:
+            files[PROFILE_FILE] = self._profile(model, reference)
+        logged = self._yard.tracker.log_model(self.id, model, example=example, files=files)
+        return logged if name is None else self._yard.models.register(name, logged)
+
+    def _lineage(self) -> bytes:
+        record = lineage.describe(self._yard.tracker.get(self.id))
+        return canonical_json({**record, "id": digest_of(record)})
+
+    def _profile(self, model: object, reference: Reference) -> bytes:
+        if reference.predictions is None:
+            reference = Reference(
+                features=reference.features,
+                labels=reference.labels,
+                predictions=predictions_of(model, reference.features),
+                times=reference.times,
+            )
+        profile = self._yard.monitor_provider.profile(reference)
+        return json.dumps(profile, allow_nan=False).encode()
+
+
+def predictions_of(model: Any, features: Any) -> Any:
+    """What the model says: the positive class' probability of a two-class model, else `predict`."""
+    if hasattr(model, "predict_proba"):
+        probabilities = model.predict_proba(features)
+        if getattr(probabilities, "ndim", 1) == 2 and probabilities.shape[1] == 2:
+            return probabilities[:, 1]
+    return model.predict(features)
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise UsageError(
+            "metric-not-a-number", f"metric '{name}' is {value!r:.60}, not a number"
+        ) from None

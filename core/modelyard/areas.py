@@ -1,0 +1,283 @@
+"""The areas of a project as users see them: `yard.runs`, `.data`, `.models`, `.endpoints`, `.monitor`.
+
+Each is a thin layer over the stage's provider that adds what is the same for every provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelyard.errors import NotFoundError, UsageError
+from modelyard.records import (
+    Alert,
+    DataRef,
+    Endpoint,
+    LoggedModel,
+    ModelVersion,
+    Prediction,
+    Run,
+    Window,
+)
+from modelyard.stages import DataStatus, Label, ResolvedModel
+
+if TYPE_CHECKING:
+    from modelyard.yard import Yard
+
+# Spelt out here, because inside the classes below `list` is a method.
+_Refs = list[DataRef]
+_Runs = list[Run]
+_States = list[DataStatus]
+
+
+class Area:
+    """Something of the project; `_yard` opens providers on first use."""
+
+    def __init__(self, yard: Yard) -> None:
+        self._yard = yard
+
+
+class Runs(Area):
+    """The project's tracked runs."""
+
+    def list(self, *, name: str | None = None, limit: int = 50) -> list[Run]:
+        """The newest runs first."""
+        return self._yard.tracker.runs(name=name, limit=limit)
+
+    def get(self, run_id: str) -> Run:
+        """One run by its id, or by the beginning of it if that is clear.
+
+        Raises:
+            NotFoundError: `run-not-found`.
+        """
+        try:
+            return self._yard.tracker.get(run_id)
+        except NotFoundError:
+            alike = [run for run in self.list(limit=500) if run.id.startswith(run_id)] if run_id else []
+            if len(alike) == 1:
+                return alike[0]
+            raise
+
+    def compare(self, run_ids: Sequence[str]) -> _Runs:
+        """The runs side by side, in the order given."""
+        return [self.get(run_id) for run_id in run_ids]
+
+
+class Data(Area):
+    """The project's data sets."""
+
+    def add(self, path: str | Path, *, name: str | None = None) -> DataRef:
+        """Take a file or folder as a version.
+
+        Raises:
+            NotFoundError: `data-not-found`.
+        """
+        return self._yard.store.add(self._yard.inside(path), name=name)
+
+    def list(self) -> list[DataRef]:
+        """The current version of every data set."""
+        return self._yard.store.refs()
+
+    def get(self, name: str) -> DataRef:
+        """The current version of one data set, by name or path.
+
+        Raises:
+            NotFoundError: `data-not-found`.
+        """
+        return self._yard.store.get(name)
+
+    def status(self) -> _States:
+        """Every data set compared with the working tree."""
+        return self._yard.store.status()
+
+    def push(self, names: Sequence[str] = ()) -> _Refs:
+        """Copy to the remote what it lacks."""
+        return self._yard.store.push(names)
+
+    def pull(self, names: Sequence[str] = ()) -> _Refs:
+        """Bring the current versions here, each byte checked."""
+        return self._yard.store.pull(names)
+
+    def set_remote(self, url: str | Path) -> None:
+        """Name the remote: a folder or a URL."""
+        self._yard.store.set_remote(str(url))
+
+    def remote(self) -> str | None:
+        """The remote without credentials, or None."""
+        return self._yard.store.remote()
+
+
+class Models(Area):
+    """The project's registered models."""
+
+    def register(
+        self, name: str, model: LoggedModel | None = None, *, run: str | None = None
+    ) -> ModelVersion:
+        """A new version of `name`, from what `run.log_model` gave or from a run that logged one model.
+
+        Raises:
+            UsageError: `no-model`: the run logged none, or several.
+        """
+        return self._yard.registry.register(name, model if model is not None else self._model_of(run))
+
+    def names(self) -> list[str]:
+        """The registered names."""
+        return self._yard.registry.models()
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All versions of a model, newest first."""
+        return self._yard.registry.versions(name)
+
+    def get(self, ref: str) -> ModelVersion:
+        """One version by `NAME/VERSION` or `NAME@ALIAS`; a bare NAME is its newest version.
+
+        Raises:
+            NotFoundError: `model-not-found`, `version-not-found` or `alias-not-found`.
+        """
+        name, at, alias = ref.rpartition("@")
+        if at:
+            version = self._yard.registry.alias(name, alias)
+            if version is None:
+                raise NotFoundError(
+                    "alias-not-found",
+                    f"no version of '{name}' is '{alias}'",
+                    f"modelyard promote {name}/1 --to {alias} --reason ...",
+                )
+            return self._yard.registry.get(name, version)
+        name, slash, version = ref.rpartition("/")
+        if slash:
+            return self._yard.registry.get(name, version)
+        return self.versions(ref)[0]
+
+    def path(self, ref: str | ModelVersion) -> Path:
+        """The version's files on this machine; do not write to them."""
+        version = ref if isinstance(ref, ModelVersion) else self.get(ref)
+        return self._yard.registry.fetch(version)
+
+    def resolve(self, uri: str) -> ResolvedModel:
+        """`models:/NAME/VERSION` or `models:/NAME@ALIAS` as a version with its files.
+
+        Raises:
+            UsageError: `model-uri-invalid`.
+        """
+        scheme, _, ref = uri.partition(":/")
+        if scheme != "models" or not ref.strip("/") or not ("/" in ref or "@" in ref):
+            raise UsageError(
+                "model-uri-invalid",
+                f"'{uri}' is not models:/NAME/VERSION or models:/NAME@ALIAS",
+                "modelyard models list",
+            )
+        version = self.get(ref.strip("/"))
+        return ResolvedModel(version=version, path=self.path(version))
+
+    def _model_of(self, run_id: str | None) -> LoggedModel:
+        if run_id is None:
+            raise UsageError("no-model", "name a run or give the model that it logged")
+        run = self._yard.runs.get(run_id)
+        if len(run.models) != 1:
+            raise UsageError(
+                "no-model",
+                f"run {run.id} logged {len(run.models)} models, so it is not clear which to register",
+                "log one with run.log_model(model, example=X[:5])",
+            )
+        return self._yard.tracker.logged_model(run.models[0])
+
+
+class Endpoints(Area):
+    """The project's InferenceServices."""
+
+    def apply(self, manifest: str | Path) -> Endpoint:
+        """Make the endpoint as its InferenceService file says, and wait until it is ready.
+
+        Raises:
+            ConfigError: `manifest-invalid`, with the field's path.
+            EnvironmentFault: `revision-failed`: the old revision still answers.
+        """
+        file = Path(manifest)
+        if not file.is_absolute() and not file.exists():
+            file = self._yard.root / file
+        if not file.is_file():
+            raise NotFoundError(
+                "manifest-not-found",
+                f"there is no file {manifest}",
+                "name an InferenceService file: -f FILE",
+            )
+        return self._deployed(self._yard.server.apply(file))
+
+    def reconcile(self, name: str) -> Endpoint:
+        """See what the applied file means now (an alias may have moved) and make it so."""
+        return self._deployed(self._yard.server.reconcile(name))
+
+    def traffic(self, name: str, canary: int) -> Endpoint:
+        """The newest revision's share in percent: 100 promotes it, 0 sends all to the one before."""
+        if not 0 <= canary <= 100:
+            raise UsageError("traffic-invalid", f"{canary} is not a percentage from 0 to 100")
+        return self._yard.server.traffic(name, canary)
+
+    def list(self) -> list[Endpoint]:
+        """All endpoints, by name."""
+        return self._yard.server.endpoints()
+
+    def get(self, name: str) -> Endpoint:
+        """One endpoint.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+        """
+        return self._yard.server.get(name)
+
+    def delete(self, name: str) -> None:
+        """End its processes and forget it."""
+        self._yard.server.delete(name)
+
+    def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
+        """The last lines of its log, oldest first."""
+        return self._yard.server.logs(name, lines=lines)
+
+    def _deployed(self, endpoint: Endpoint) -> Endpoint:
+        refs = {(r.model, r.version) for r in endpoint.revisions if r.traffic and r.model and r.version}
+        models = [
+            self._yard.models.resolve(f"models:/{name}/{version}") for name, version in sorted(refs)
+        ]
+        if self._yard.monitors():
+            self._yard.monitor_provider.watch(endpoint, models)
+        self._yard.plugins.tell("modelyard_after_deploy", yard=self._yard, endpoint=endpoint)
+        return endpoint
+
+
+class Monitoring(Area):
+    """What the prediction log says about the project's endpoints."""
+
+    def windows(self, endpoint: str, *, until: datetime | None = None, limit: int = 50) -> list[Window]:
+        """The scored windows, newest first; scores what is not scored yet."""
+        return self._yard.monitor_provider.windows(endpoint, until=until, limit=limit)
+
+    def labels(self, endpoint: str, labels: Iterable[Label]) -> int:
+        """Store true outcomes that arrived; returns how many."""
+        return self._yard.monitor_provider.add_labels(endpoint, labels)
+
+    def find(self, prediction_id: str) -> Prediction:
+        """One prediction in the log.
+
+        Raises:
+            NotFoundError: `prediction-not-found`.
+        """
+        return self._yard.monitor_provider.find(prediction_id)
+
+    def alerts(self, endpoint: str) -> list[Alert]:
+        """The rules that fire now."""
+        return self._yard.monitor_provider.alerts(endpoint)
+
+    def rules(self) -> str:
+        """The Prometheus rule file."""
+        return self._yard.monitor_provider.rules()
+
+    def metrics(self) -> str:
+        """The finished windows in Prometheus' text format."""
+        return self._yard.monitor_provider.metrics()
+
+    def report(self, endpoint: str, out: str | Path, *, version: str | None = None) -> Path:
+        """Write the human report (HTML) of the newest window."""
+        return self._yard.monitor_provider.report(endpoint, Path(out), version=version)

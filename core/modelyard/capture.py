@@ -1,0 +1,121 @@
+"""What a run was made from: code, environment and person, read without running anything but git."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from modelyard.records import Actor, Code, Environment, RunContext
+
+
+def run_context(root: Path) -> RunContext:
+    """Everything the core knows about a run that starts now in this process."""
+    return RunContext(user=user_name(), code=code(root), environment=environment())
+
+
+def user_name() -> str:
+    """The login name; `unknown` where the system has none (some containers)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"
+
+
+def actor(root: Path) -> Actor:
+    """Who does something, as the machine and git claim it."""
+    return Actor(user=user_name(), email=_git(root, "config", "user.email") or None)
+
+
+def code(root: Path) -> Code:
+    """Commit, branch and uncommitted changes of the project's git repository."""
+    entry = entry_point(root)
+    # One call tells commit, branch and changes: starting git costs more than what it does.
+    status = _git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=all").splitlines()
+    facts = dict(line[2:].split(" ", 1) for line in status if line.startswith("# "))
+    commit = facts.get("branch.oid", "(initial)")
+    if commit == "(initial)":
+        return Code(entry_point=entry)
+    changes = [line for line in status if not line.startswith("# ")]
+    branch = facts.get("branch.head")
+    return Code(
+        commit=commit,
+        branch=None if branch == "(detached)" else branch,
+        dirty=bool(changes),
+        repository=without_credentials(_git(root, "config", "remote.origin.url")) or None,
+        diff_sha256=_diff_digest(root, changes) if changes else None,
+        entry_point=entry,
+        cell=os.environ.get("MODELYARD_CELL"),
+    )
+
+
+def entry_point(root: Path) -> str:
+    """The script, notebook or command that runs, relative to the project where it lies inside."""
+    named = os.environ.get("MODELYARD_ENTRY_POINT") or os.environ.get("JPY_SESSION_NAME") or sys.argv[0]
+    path = Path(named)
+    try:
+        return path.resolve().relative_to(root.resolve()).as_posix() if path.exists() else named
+    except (ValueError, OSError):
+        return path.name
+
+
+def environment() -> Environment:
+    """The Python and the exact versions installed in it.
+
+    The lock is the sorted list of `NAME-VERSION.dist-info` folders on `sys.path`: the names alone
+    say what is installed, and reading the metadata of 300 packages would cost half a second.
+    """
+    installed = set()
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")  # noqa: PTH208 - names only, and of many folders
+        except OSError:
+            continue
+        installed |= {name.removesuffix(".dist-info") for name in names if name.endswith(".dist-info")}
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(terse=True),
+        lock_sha256=hashlib.sha256("\n".join(sorted(installed)).encode()).hexdigest(),
+    )
+
+
+def without_credentials(url: str) -> str:
+    """The URL without user and password."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _diff_digest(root: Path, changes: list[str]) -> str:
+    """Identifies the uncommitted changes: the diff, and the bytes of files that git does not know."""
+    whole = hashlib.sha256(_git(root, "diff", "HEAD", "--binary").encode())
+    for line in changes:
+        if line.startswith("? "):
+            file = root / line[2:].strip('"')
+            whole.update(line.encode())
+            if file.is_file() and file.stat().st_size < 10_000_000:
+                whole.update(file.read_bytes())
+    return whole.hexdigest()
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What git prints, or nothing: no git, no repository, no commit yet."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=30,
+            check=False,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip("\n") if done.returncode == 0 else ""

@@ -1,0 +1,175 @@
+"""`modelyard endpoints`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from modelyard import console
+from modelyard.cli.base import Session, json_option
+from modelyard.errors import NotFoundError, UsageError
+from modelyard.records import Endpoint
+
+
+@click.group()
+def endpoints() -> None:
+    """InferenceServices: what answers, with which model version.
+
+    \b
+    Example:
+      modelyard endpoints apply -f late-flights.yaml
+    """
+
+
+@endpoints.command()
+@click.option(
+    "-f", "--file", "manifest", required=True, type=click.Path(), help="InferenceService YAML."
+)
+@json_option
+def apply(session: Session, manifest: str) -> None:
+    """Make the endpoint as the file says, and wait until it is ready.
+
+    \b
+    Example:
+      modelyard endpoints apply -f late-flights.yaml
+    """
+    with console.waiting(f"applying {manifest}: waiting for the model to load"):
+        endpoint = session.yard.endpoints.apply(manifest)
+    session.show(endpoint, lambda: _print_endpoint(endpoint))
+
+
+@endpoints.command("list")
+@json_option
+def list_(session: Session) -> None:
+    """Every endpoint.
+
+    \b
+    Example:
+      modelyard endpoints list
+    """
+    found = session.yard.endpoints.list()
+    rows = [(e.name, "yes" if e.ready else "no", e.url, _split(e), e.message) for e in found]
+    headers = ("NAME", "READY", "URL", "TRAFFIC", "")
+    empty = "no endpoints yet: modelyard endpoints apply -f FILE"
+    session.show(found, lambda: console.table(headers, rows, empty=empty))
+
+
+@endpoints.command()
+@click.argument("name")
+@json_option
+def show(session: Session, name: str) -> None:
+    """One endpoint with its revisions.
+
+    \b
+    Example:
+      modelyard endpoints show late-flights
+    """
+    endpoint = session.yard.endpoints.get(name)
+    session.show(endpoint, lambda: _print_endpoint(endpoint))
+
+
+@endpoints.command()
+@click.argument("name")
+@click.option("-d", "--data", "rows", help="Rows as JSON: a list of objects or of lists.")
+@click.option("-f", "--file", "file", type=click.Path(path_type=Path), help="The same from a file.")
+@click.option("--protocol", type=click.Choice(["v1", "v2"]), default="v1", show_default=True)
+@json_option
+def invoke(session: Session, name: str, rows: str | None, file: Path | None, protocol: Any) -> None:
+    """Ask for predictions.
+
+    \b
+    Example:
+      modelyard endpoints invoke late-flights -d '[{"temp": 71.6, "carrier": "UA"}]'
+    """
+    answer = session.yard.endpoints.get(name).predict(_rows(rows, file), protocol=protocol)
+
+    def human() -> None:
+        for prediction in answer.predictions:
+            click.echo(json.dumps(prediction))
+        click.echo(f"by {answer.model}/{answer.version}, revision {answer.revision}, id {answer.id}")
+
+    session.show(answer, human)
+
+
+@endpoints.command()
+@click.argument("name")
+@click.option(
+    "--canary", required=True, type=click.IntRange(0, 100), help="Percent for the newest revision."
+)
+@json_option
+def traffic(session: Session, name: str, canary: int) -> None:
+    """Split the traffic between the newest revision and the one before.
+
+    \b
+    Example:
+      modelyard endpoints traffic late-flights --canary 20
+    """
+    endpoint = session.yard.endpoints.traffic(name, canary)
+    session.show(endpoint, lambda: _print_endpoint(endpoint))
+
+
+@endpoints.command()
+@click.argument("name")
+@click.option("-n", "--lines", default=100, show_default=True, help="How many lines.")
+@json_option
+def logs(session: Session, name: str, lines: int) -> None:
+    """What the endpoint and its models wrote.
+
+    \b
+    Example:
+      modelyard endpoints logs late-flights
+    """
+    written = list(session.yard.endpoints.logs(name, lines=lines))
+    session.show({"name": name, "lines": written}, lambda: click.echo("\n".join(written)))
+
+
+@endpoints.command()
+@click.argument("name")
+@json_option
+def delete(session: Session, name: str) -> None:
+    """End the endpoint's processes and forget it; models and logs stay.
+
+    \b
+    Example:
+      modelyard endpoints delete late-flights
+    """
+    session.yard.endpoints.delete(name)
+    session.show({"deleted": name}, lambda: click.echo(f"{name} is gone"))
+
+
+def _rows(text: str | None, file: Path | None) -> Any:
+    if (text is None) == (file is None):
+        raise UsageError("rows-missing", "give the rows with --data or --file (one of them)")
+    if file is not None:
+        if not file.is_file():
+            raise NotFoundError("file-not-found", f"there is no file {file}")
+        text = file.read_text(encoding="utf-8")
+    try:
+        rows = json.loads(text or "")
+    except ValueError as fault:
+        raise UsageError("rows-invalid", f"the rows are not JSON: {fault}") from None
+    rows = rows.get("instances", rows) if isinstance(rows, dict) else rows
+    if not isinstance(rows, list):
+        raise UsageError("rows-invalid", "the rows are not a list", "give a list of objects or of lists")
+    return rows
+
+
+def _print_endpoint(endpoint: Endpoint) -> None:
+    state = "ready" if endpoint.ready else "not ready"
+    click.echo(
+        f"{endpoint.name} is {state} on {endpoint.url or 'no address'}, follows {endpoint.storage_uri}"
+    )
+    if endpoint.message:
+        click.echo(f"  {endpoint.message}")
+    rows = [
+        (r.name, f"{r.model}/{r.version}", f"{r.traffic} %", r.ready, r.created, r.message)
+        for r in endpoint.revisions
+    ]
+    console.table(("REVISION", "MODEL", "TRAFFIC", "READY", "CREATED (UTC)", ""), rows)
+
+
+def _split(endpoint: Endpoint) -> str:
+    return ", ".join(f"{r.model}/{r.version} {r.traffic} %" for r in endpoint.revisions if r.traffic)

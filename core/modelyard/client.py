@@ -1,0 +1,161 @@
+"""Ask an endpoint for predictions, with nothing but the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote, urlsplit
+
+from modelyard.errors import EnvironmentFault, UsageError
+from modelyard.records import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(Record):
+    """What an endpoint answered: `predictions` has one item per row; `id` finds it in the log."""
+
+    id: str
+    predictions: tuple[Any, ...]
+    model: str
+    version: str
+    revision: str
+
+
+def predict(
+    url: str,
+    name: str,
+    rows: Any,
+    *,
+    protocol: Literal["v1", "v2"] = "v1",
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+) -> Answer:
+    """Predictions for rows.
+
+    Args:
+        url: the endpoint's URL, e.g. `http://127.0.0.1:8012`.
+        name: the InferenceService's name.
+        rows: a pandas DataFrame, a NumPy array, a list of dicts or a list of lists; n rows.
+        protocol: KServe's V1 or V2 (Open Inference Protocol) JSON.
+        headers: e.g. `X-Request-Id` or `X-Event-Time`.
+        timeout: seconds.
+
+    Raises:
+        UsageError: `prediction-refused`: the endpoint answered 4xx; its sentence is the message.
+        EnvironmentFault: `endpoint-unreachable`, `prediction-failed`.
+    """
+    instances = as_instances(rows)
+    model = quote(name, safe="")
+    if protocol == "v1":
+        path, body = f"/v1/models/{model}:predict", {"instances": instances}
+    else:
+        path, body = f"/v2/models/{model}/infer", {"inputs": _tensors(instances)}
+    status, got, answer = _post(url, path, body, dict(headers or {}), timeout)
+    if status != 200:
+        said = answer.get("error", answer) if isinstance(answer, dict) else answer
+        if 400 <= status < 500:
+            raise UsageError(
+                "prediction-refused", f"{name} refused the rows: {said}", "see GET /v2/models/NAME"
+            )
+        raise EnvironmentFault(
+            "prediction-failed", f"{name} answered {status}: {said}", f"modelyard endpoints logs {name}"
+        )
+    predictions = answer["predictions"] if protocol == "v1" else _rows_of(answer["outputs"][0])
+    return Answer(
+        id=got.get("X-Request-Id", ""),
+        predictions=tuple(predictions),
+        model=got.get("X-Modelyard-Model", ""),
+        version=got.get("X-Modelyard-Version", ""),
+        revision=got.get("X-Modelyard-Revision", ""),
+    )
+
+
+def as_instances(rows: Any) -> list[Any]:
+    """Rows as V1 instances; a missing number becomes None.
+
+    Example:
+        >>> as_instances([{"temp": float("nan"), "carrier": "UA"}])
+        [{'temp': None, 'carrier': 'UA'}]
+    """
+    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        rows = rows.to_dict(orient="records")
+    elif hasattr(rows, "tolist"):
+        rows = rows.tolist()
+    return [_plain(row) for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _tensors(instances: Sequence[Any]) -> list[dict[str, Any]]:
+    if instances and isinstance(instances[0], Mapping):
+        return [
+            _tensor(name, [row[name] for row in instances], [len(instances)]) for name in instances[0]
+        ]
+    width = len(instances[0]) if instances else 0
+    flat = [value for row in instances for value in row]
+    return [_tensor("input-0", flat, [len(instances), width])]
+
+
+def _tensor(name: str, data: list[Any], shape: list[int]) -> dict[str, Any]:
+    kinds = {type(value) for value in data if value is not None}
+    if kinds <= {int} and kinds and None not in data:
+        datatype = "INT64"
+    elif kinds <= {int, float}:
+        datatype = "FP64"
+    elif kinds == {bool}:
+        datatype = "BOOL"
+    else:
+        datatype = "BYTES"
+    return {"name": name, "shape": shape, "datatype": datatype, "data": data}
+
+
+def _rows_of(tensor: Mapping[str, Any]) -> list[Any]:
+    data, shape = list(tensor["data"]), tensor["shape"]
+    if len(shape) == 1 or (len(shape) == 2 and len(data) == shape[0] and isinstance(data[0], list)):
+        return data
+    width = len(data) // shape[0] if shape[0] else 0
+    return [data[start : start + width] for start in range(0, len(data), width or 1)]
+
+
+def _post(
+    url: str, path: str, body: Any, headers: dict[str, str], timeout: float
+) -> tuple[int, http.client.HTTPMessage, Any]:
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=timeout)
+    try:
+        content = json.dumps(body).encode()
+        connection.request(
+            "POST",
+            parts.path.rstrip("/") + path,
+            content,
+            {"Content-Type": "application/json", **headers},
+        )
+        response = connection.getresponse()
+        text = response.read()
+    except (OSError, http.client.HTTPException) as fault:
+        raise EnvironmentFault(
+            "endpoint-unreachable", f"{url} does not answer: {fault}", "modelyard up"
+        ) from None
+    finally:
+        connection.close()
+    try:
+        return response.status, response.headers, json.loads(text)
+    except ValueError:
+        return response.status, response.headers, text.decode(errors="replace")

@@ -1,0 +1,194 @@
+"""Settings: `modelyard.toml`, `gates.toml`, and what overrides them.
+
+Precedence: flag (`--set stages.track=acme`) > environment (`MODELYARD_STAGES__TRACK=acme`) >
+file > default. Unknown keys are errors that name the key which was meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from modelyard.errors import ConfigError, UsageError
+from modelyard.state import fault_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # the same module under its old name
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+
+PROJECT_FILE = "modelyard.toml"
+GATES_FILE = "gates.toml"
+M = TypeVar("M", bound=BaseModel)
+
+Name = Annotated[str, Field(pattern=r"^\w[\w .-]*$", max_length=100)]
+
+
+class ProjectTable(BaseModel):
+    """`[project]`"""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Name = Field(description="What the project is called; runs are grouped under it.")
+
+
+class StagesTable(BaseModel):
+    """`[stages]`: the provider of each stage, by name."""
+
+    model_config = ConfigDict(extra="forbid")
+    track: str = Field("mlflow", description="Where runs are tracked.")
+    data: str = Field("dvc", description="What versions the data.")
+    registry: str = Field("mlflow", description="Where model versions and aliases are kept.")
+    serving: str = Field("kserve", description="What runs InferenceServices.")
+    monitoring: str = Field("evidently", description="What watches predictions.")
+
+
+class Settings(BaseModel):
+    """A whole `modelyard.toml`."""
+
+    model_config = ConfigDict(extra="forbid")
+    project: ProjectTable
+    stages: StagesTable = Field(default_factory=StagesTable)
+    providers: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Settings of providers, one table each: `[providers.mlflow]`.",
+    )
+
+
+class GateTable(BaseModel):
+    """One `[[gate]]` of `gates.toml`; all further keys belong to the check."""
+
+    model_config = ConfigDict(extra="allow")
+    check: str = Field(description="The gate's name, as `modelyard gates list` shows it.")
+    alias: str | None = Field(None, description="Only for promotions to this alias.")
+    model: str | None = Field(None, description="Only for this model.")
+
+
+class GatesFile(BaseModel):
+    """A whole `gates.toml`."""
+
+    model_config = ConfigDict(extra="forbid")
+    gate: list[GateTable] = Field(default_factory=list)
+
+
+def load_settings(root: Path, overrides: Sequence[str] = ()) -> Settings:
+    """The settings of the project in `root`.
+
+    Args:
+        root: the folder of `modelyard.toml`.
+        overrides: `table.key=value` from flags; values are TOML, or text if they are not.
+
+    Raises:
+        ConfigError: `config-syntax`, `config-unknown-key`, `config-missing-key`, `config-wrong-value`.
+    """
+    values = read_toml(root / PROJECT_FILE)
+    for path, text in _environment_settings():
+        _set(values, path, _value(text), f"environment {_variable(path)}")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UsageError("bad-override", f"--set {override} is not TABLE.KEY=VALUE")
+        _set(values, key.split("."), _value(text), f"--set {override}")
+    return validate(Settings, values, str(root / PROJECT_FILE))
+
+
+def load_gates(root: Path) -> list[GateTable]:
+    """The gates that `gates.toml` names; an absent file means none."""
+    file = root / GATES_FILE
+    return validate(GatesFile, read_toml(file), str(file)).gate if file.exists() else []
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """A TOML file as plain values.
+
+    Raises:
+        ConfigError: `config-syntax`, with the line.
+    """
+    try:
+        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+        return values
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise ConfigError(
+            "config-syntax", f"{file} is not valid TOML: {fault}", f"edit {file}"
+        ) from None
+    except OSError as fault:
+        raise fault_of(fault, file) from fault
+
+
+def validate(model: type[M], values: Mapping[str, Any], where: str, prefix: str = "") -> M:
+    """The values as the pydantic model, or one sentence about the first thing that is wrong.
+
+    Args:
+        model: the pydantic model, with `extra="forbid"`.
+        values: what was read.
+        where: the file, for the message.
+        prefix: the table inside the file, e.g. `providers.mlflow`.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as fault:
+        raise _explained(model, fault, where, prefix) from None
+
+
+def _explained(model: type[BaseModel], fault: ValidationError, where: str, prefix: str) -> ConfigError:
+    first = fault.errors()[0]
+    path = [*([prefix] if prefix else []), *(str(part) for part in first["loc"])]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(model, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        meant = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known) or 'none'}"
+        return ConfigError("config-unknown-key", f"{where}: unknown key '{key}'{meant}", f"edit {where}")
+    if first["type"] == "missing":
+        return ConfigError("config-missing-key", f"{where}: '{key}' is missing", f"add it to {where}")
+    said = first["msg"][:1].lower() + first["msg"][1:]
+    return ConfigError(
+        "config-wrong-value", f"{where}: '{key}' is {first['input']!r:.80}: {said}", f"edit {where}"
+    )
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue
+        inner = field.annotation
+        arguments = getattr(inner, "__args__", ())
+        inner = next((a for a in arguments if isinstance(a, type) and issubclass(a, BaseModel)), inner)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return list(model.model_fields)
+
+
+def _environment_settings() -> list[tuple[list[str], str]]:
+    found = [
+        (name.removeprefix("MODELYARD_").lower().split("__"), text)
+        for name, text in sorted(os.environ.items())
+        if name.startswith("MODELYARD_") and "__" in name
+    ]
+    return [(path, text) for path, text in found if all(path)]
+
+
+def _variable(path: Sequence[str]) -> str:
+    return "MODELYARD_" + "__".join(path).upper()
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _set(values: dict[str, Any], path: Sequence[str], value: Any, source: str) -> None:
+    table = values
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise UsageError("bad-override", f"{source}: '{part}' is not a table")
+    table[path[-1]] = value

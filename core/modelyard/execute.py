@@ -1,0 +1,54 @@
+"""Run a script, a notebook or a command as part of a project."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from modelyard.errors import MissingRequirementError, NotFoundError
+from modelyard.processes import child_env
+
+
+def execute(root: Path, what: Sequence[str]) -> int:
+    """Run it and wait; its output is the user's.
+
+    Args:
+        root: the project's folder; `modelyard.open()` in the child finds it from anywhere.
+        what: `SCRIPT.py ARGUMENTS...`, `NOTEBOOK.ipynb`, or a command.
+
+    Returns:
+        its exit status (128 + signal if a signal ended it, as shells do).
+
+    Raises:
+        NotFoundError: `script-not-found`, `command-not-found`.
+    """
+    words = list(what[1:] if what and what[0] == "--" else what)
+    entry = Path(words[0])
+    if entry.suffix in (".py", ".ipynb") and not entry.exists():
+        raise NotFoundError("script-not-found", f"there is no file {entry}", "check the path")
+    if entry.suffix == ".py":
+        words = [sys.executable, *words]
+    elif entry.suffix == ".ipynb":
+        words = _notebook(entry)
+    named = str(entry.resolve()) if entry.exists() else " ".join(words)
+    env = child_env({"MODELYARD_PROJECT": str(root), "MODELYARD_ENTRY_POINT": named})
+    try:
+        status = subprocess.run(words, env=env, check=False).returncode
+    except FileNotFoundError:
+        raise NotFoundError(
+            "command-not-found", f"there is no command '{words[0]}'", "check the name"
+        ) from None
+    return 128 - status if status < 0 else status
+
+
+def _notebook(entry: Path) -> list[str]:
+    if importlib.util.find_spec("nbclient") is None:
+        raise MissingRequirementError(
+            "extra-missing",
+            f"running {entry.name} needs nbclient, which is not installed",
+            "pip install 'modelyard[jupyter]'",
+        )
+    return [sys.executable, "-m", "nbclient.cli", str(entry), "--output", str(entry)]

@@ -1,0 +1,305 @@
+"""The project as one object: everything that the command line and the panel do goes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from modelyard import project
+from modelyard.active import ActiveRun
+from modelyard.areas import Data, Endpoints, Models, Monitoring, Runs
+from modelyard.errors import ConfigError, MissingRequirementError, UsageError
+from modelyard.lineage import Node, trace
+from modelyard.promotion import Promotions
+from modelyard.records import GateResult, ModelVersion, Promotion, Service
+from modelyard.stages import STAGES, StageContext, StageName
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from modelyard.config import Settings
+    from modelyard.plugins import PluginManager
+    from modelyard.processes import ProcessServices
+    from modelyard.stages import DataStore, Monitor, Registry, Server, Tracker
+
+
+def init(folder: str | Path = ".", *, name: str | None = None) -> Yard:
+    """Make a folder a project (one that is a project already stays as it is) and open it.
+
+    Raises:
+        EnvironmentFault: the folder can't be written.
+    """
+    return Yard(project.create(Path(folder), name))
+
+
+def open(folder: str | Path | None = None, *, set: Sequence[str] = ()) -> Yard:
+    """Open the project in the folder (default: the working directory) or the nearest above it.
+
+    Args:
+        folder: where to look.
+        set: settings that win over file and environment, e.g. `["stages.track=acme"]`.
+
+    Raises:
+        NotFoundError: `project-not-found`.
+        ConfigError: `modelyard.toml` is wrong, with the key.
+    """
+    yard = Yard(project.find_root(Path(folder) if folder is not None else None), overrides=set)
+    _ = yard.settings  # a wrong file is said now, not in the middle of the work
+    return yard
+
+
+class Yard:
+    """A project. Providers are opened on first use, and once.
+
+    Args:
+        root: the folder with `modelyard.toml`.
+        overrides: settings that win over file and environment.
+    """
+
+    def __init__(self, root: Path, *, overrides: Sequence[str] = ()) -> None:
+        self.root = root
+        self.state = project.prepare_state(root)
+        self._overrides = tuple(overrides)
+        self._opened: dict[tuple[StageName, str], Any] = {}
+        self.runs = Runs(self)
+        self.data = Data(self)
+        self.models = Models(self)
+        self.endpoints = Endpoints(self)
+        self.monitor = Monitoring(self)
+        self._promotions = Promotions(self)
+
+    def __repr__(self) -> str:
+        return f"<modelyard project at {self.root}>"
+
+    # -- runs -------------------------------------------------------------------------------
+
+    def run(self, name: str, *, params: Mapping[str, object] | None = None) -> ActiveRun:
+        """Start a run; use it as a context manager.
+
+        Example:
+            with yard.run("late-flights", params={"depth": 6}) as run:
+                run.log({"auc": 0.71})
+        """
+        from modelyard.capture import run_context
+
+        started = self.tracker.start(name, run_context(self.root))
+        if params:
+            self.tracker.log(started.id, params=params)
+        return ActiveRun(self, started)
+
+    # -- promotion --------------------------------------------------------------------------
+
+    def check_gates(self, version: ModelVersion | str, *, to: str) -> tuple[GateResult, ...]:
+        """What the gates say about a version that wants an alias; nothing moves."""
+        return self._promotions.check(self._version(version), to)
+
+    def promote(
+        self, version: ModelVersion | str, *, to: str, reason: str, expect: str | None = None
+    ) -> Promotion:
+        """Give an alias to a version, if its gates pass; endpoints that follow the alias move too.
+
+        Args:
+            version: the version, or `NAME/VERSION`.
+            to: the alias.
+            reason: why.
+            expect: the version that must hold the alias now.
+
+        Raises:
+            GateError: `gate-refused`.
+            ConflictError: `alias-moved`.
+        """
+        return self._promotions.promote(self._version(version), to, reason, expect=expect)
+
+    def rollback(self, model: str, *, alias: str = "production", reason: str) -> Promotion:
+        """Give the alias back to the version that was last deployed well before the current one.
+
+        Raises:
+            NotFoundError: `nothing-to-roll-back`.
+        """
+        return self._promotions.rollback(model, alias, reason)
+
+    def history(self, model: str | None = None) -> list[Promotion]:
+        """Every move of an alias, newest first."""
+        return self._promotions.history(model)
+
+    def promotions_of(self, model: str) -> list[Promotion]:
+        """The moves of one model's aliases, oldest first; empty if there were none."""
+        from modelyard.ledger import Ledger
+
+        return Ledger(self.state / "ledger", model).promotions()
+
+    def repair(self, model: str) -> list[Promotion]:
+        """Finish what a killed promotion began; note aliases that were moved by other tools."""
+        return self._promotions.repair(model)
+
+    def moved_outside(self, model: str) -> dict[str, tuple[str | None, str | None]]:
+        """Aliases that stand elsewhere than the ledger says: alias -> (ledger's, registry's version)."""
+        return self._promotions.moved_outside(model)
+
+    def lineage(self, anything: str) -> Node:
+        """Which data, code, run and person stand behind an id of any kind.
+
+        Raises:
+            NotFoundError: `id-not-found`.
+        """
+        return trace(self, anything)
+
+    # -- background processes ---------------------------------------------------------------
+
+    def up(self, progress: Callable[[str], None] = lambda _: None) -> list[Service]:
+        """Start every background process that the project's providers want."""
+        return [self._start(spec, progress) for stage in STAGES for spec in self._services_of(stage)]
+
+    def down(self, progress: Callable[[str], None] = lambda _: None) -> list[Service]:
+        """End every background process of the project."""
+        for service in self.processes.all():
+            if service.status == "running":
+                progress(service.name)
+                self.processes.stop(service.name)
+        return self.processes.all()
+
+    def services(self) -> list[Service]:
+        """The background processes as they are now."""
+        return self.processes.all()
+
+    def _start(self, spec: Any, progress: Callable[[str], None]) -> Service:
+        progress(spec.name)
+        return self.processes.start(spec)
+
+    def _services_of(self, stage: StageName) -> Sequence[Any]:
+        if stage not in ("serving", "monitoring") or not self._available(stage):
+            return ()
+        return self.provider(stage).services()  # type: ignore[no-any-return]
+
+    # -- providers --------------------------------------------------------------------------
+
+    @cached_property
+    def settings(self) -> Settings:
+        """`modelyard.toml` with what overrides it."""
+        from modelyard.config import load_settings
+
+        return load_settings(self.root, self._overrides)
+
+    @cached_property
+    def plugins(self) -> PluginManager:
+        """The plugins, loaded on first use."""
+        from modelyard.plugins import PluginManager
+
+        return PluginManager(self.root)
+
+    @cached_property
+    def processes(self) -> ProcessServices:
+        """The project's background processes."""
+        from modelyard.processes import ProcessServices
+
+        return ProcessServices(self.state)
+
+    @property
+    def name(self) -> str:
+        """The project's name."""
+        return self.settings.project.name
+
+    @property
+    def tracker(self) -> Tracker:
+        """The provider of the stage `track`."""
+        return cast("Tracker", self.provider("track"))
+
+    @property
+    def store(self) -> DataStore:
+        """The provider of the stage `data`."""
+        return cast("DataStore", self.provider("data"))
+
+    @property
+    def registry(self) -> Registry:
+        """The provider of the stage `registry`."""
+        return cast("Registry", self.provider("registry"))
+
+    @property
+    def server(self) -> Server:
+        """The provider of the stage `serving`."""
+        return cast("Server", self.provider("serving"))
+
+    @property
+    def monitor_provider(self) -> Monitor:
+        """The provider of the stage `monitoring`; `yard.monitor` is what users call."""
+        return cast("Monitor", self.provider("monitoring"))
+
+    def provider(self, stage: StageName) -> Any:
+        """The opened provider that the project names for a stage.
+
+        Raises:
+            ConfigError: `provider-unknown`, `provider-wrong-type`, or its settings are wrong.
+            MissingRequirementError: `extra-missing`, with the pip command.
+        """
+        name = getattr(self.settings.stages, stage)
+        key = (stage, name)
+        if key not in self._opened:
+            self._opened[key] = self.plugins.open(stage, name, self._context(stage, name))
+        return self._opened[key]
+
+    def serves(self) -> bool:
+        """Whether the project's server can be used here (its extra is installed)."""
+        return self._available("serving")
+
+    def monitors(self) -> bool:
+        """Whether the project's monitor can be used here."""
+        return self._available("monitoring")
+
+    def inside(self, path: str | Path) -> Path:
+        """A path as the user gave it, absolute; relative ones are tried here, then in the project."""
+        given = Path(path).expanduser()
+        here = Path.cwd() / given
+        return here if given.is_absolute() or here.exists() else self.root / given
+
+    def _available(self, stage: StageName) -> bool:
+        from modelyard.plugins import missing_requirements
+
+        offered = self.plugins.find(stage, getattr(self.settings.stages, stage))
+        return not missing_requirements(offered.offer)
+
+    def _context(self, stage: StageName, name: str) -> StageContext:
+        state = self.state / name
+        state.mkdir(parents=True, exist_ok=True)
+        return StageContext(
+            project=self.name,
+            root=self.root,
+            state=state,
+            settings=self._provider_settings(stage, name),
+            services=self.processes,
+            resolve_model=self.models.resolve,
+            event_sink=self._event_sink,
+        )
+
+    def _provider_settings(self, stage: StageName, name: str) -> BaseModel | None:
+        from modelyard.config import PROJECT_FILE, validate
+
+        model = self.plugins.find(stage, name).offer.settings
+        values = self.settings.providers.get(name, {})
+        where = str(self.root / PROJECT_FILE)
+        if model is not None:
+            validated: BaseModel = validate(model(), values, where, f"providers.{name}")
+            return validated
+        if values:
+            raise ConfigError(
+                "config-unknown-key",
+                f"{where}: providers.{name}.{next(iter(values))}: '{name}' takes no settings",
+                f"edit {where}",
+            )
+        return None
+
+    def _event_sink(self) -> str | None:
+        try:
+            return self.monitor_provider.event_sink()
+        except MissingRequirementError:
+            return None
+
+    def _version(self, version: ModelVersion | str) -> ModelVersion:
+        if isinstance(version, ModelVersion):
+            return version
+        if "/" not in version and "@" not in version:
+            raise UsageError(
+                "version-missing", f"'{version}' names no version", f"say which one: {version}/1"
+            )
+        return self.models.get(version)
