@@ -11,7 +11,14 @@ Example:
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
+
+if sys.version_info < (3, 10):  # pip refuses too, but a checkout on PYTHONPATH gets this far
+    sys.stderr.write(
+        "error: modelyard needs Python 3.10 or newer, this is %d.%d\n" % sys.version_info[:2]
+    )
+    raise SystemExit(7)
 
 if TYPE_CHECKING:
     from modelyard.errors import ModelyardError as ModelyardError
