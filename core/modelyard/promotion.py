@@ -147,6 +147,7 @@ class Promotions:
         results: Sequence[GateResult],
     ) -> Promotion:
         registry, ledger = self._yard.registry, self._ledger(version.name)
+        followers = self._followers(version.name, alias)  # a server that can't be asked stops us here
         with ledger.lock():
             _require_expected(ledger, alias, registry.alias(version.name, alias), expected, strict=True)
             intent = ledger.append(
@@ -180,18 +181,17 @@ class Promotions:
             )
         promotion = self._by_seq(ledger, intent["seq"])
         self._yard.plugins.tell("modelyard_after_promote", yard=self._yard, promotion=promotion)
-        return self._deploy(promotion)
+        return self._deploy(promotion, followers)
 
     def _again(self, version: ModelVersion, alias: str) -> Promotion:
         """The version holds the alias already: nothing to write, but see that it is deployed."""
         head = self._ledger(version.name).head(alias)
         if head is None or head.to_version != version.version:
             raise UsageError("already-promoted", f"{version.ref} holds '{alias}' already")
-        return head if head.deployed else self._deploy(head)
+        return head if head.deployed else self._deploy(head, self._followers(version.name, alias))
 
-    def _deploy(self, promotion: Promotion) -> Promotion:
+    def _deploy(self, promotion: Promotion, followers: Sequence[Endpoint]) -> Promotion:
         """Bring every endpoint that follows the alias to the new version, and write down how it went."""
-        followers = self._followers(promotion.model, promotion.alias)
         if not followers:
             return promotion
         ledger, fault = self._ledger(promotion.model), None

@@ -1,0 +1,232 @@
+"""The reference server: answers for constant models from a thread, split between revisions."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from modelyard import state
+from modelyard.errors import EnvironmentFault, ModelyardError, NotFoundError
+from modelyard.records import Endpoint, Revision, now
+from modelyard.stages import ResolvedModel, ServiceSpec, StageContext
+from modelyard.testing.contexts import answer
+from modelyard.testing.memory import inference, listeners
+from modelyard.testing.memory.manifests import canary_of, read_manifest, without_canary
+from modelyard.testing.models import ConstantModel
+
+
+class MemoryServer:
+    """Keeps endpoints under `endpoints/`; what it wrote there is what its listeners answer from."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+        self._folder = context.state / "endpoints"
+        self._lock = context.state / "endpoints.lock"
+
+    def apply(self, manifest: Path, *, wait: bool = True) -> Endpoint:  # noqa: ARG002
+        """See `Server.apply`; it is always ready at once."""
+        content = read_manifest(manifest)
+        name = content["metadata"]["name"]
+        with state.locked(self._lock):
+            old = state.read_json(self._file(name))
+            if old is None:
+                old = {"manifest": None, "created": now().isoformat(), "revisions": []}
+            self._deploy(name, old, content)
+        return self.get(name)
+
+    def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:  # noqa: ARG002
+        """See `Server.reconcile`."""
+        with state.locked(self._lock):
+            old = self._read(name)
+            self._deploy(name, old, old["manifest"])
+        return self.get(name)
+
+    def traffic(self, name: str, canary: int) -> Endpoint:
+        """See `Server.traffic`."""
+        with state.locked(self._lock):
+            content = self._read(name)
+            revisions = [Revision.from_dict(each) for each in content["revisions"]]
+            self._write(name, {**content, "revisions": self.split(revisions, canary)})
+        return self.get(name)
+
+    def endpoints(self) -> list[Endpoint]:
+        """See `Server.endpoints`."""
+        return [self.get(name) for name in sorted(unquote(f.stem) for f in self._folder.glob("*.json"))]
+
+    def get(self, name: str) -> Endpoint:
+        """See `Server.get`."""
+        content = self._read(name)
+        url = listeners.url_of(self._file(name))
+        return Endpoint.from_dict(
+            {
+                "name": name,
+                "url": url,
+                "ready": url is not None,
+                "storage_uri": content["manifest"]["spec"]["predictor"]["model"]["storageUri"],
+                "revisions": content["revisions"],
+                "created": content["created"],
+                "message": "" if url else "the process that served it has ended",
+            }
+        )
+
+    def delete(self, name: str) -> None:
+        """See `Server.delete`."""
+        with state.locked(self._lock):
+            self._read(name)
+            listeners.close(self._file(name))
+            self._file(name).unlink()
+
+    def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
+        """See `Server.logs`."""
+        self._read(name)
+        log = self._log(name)
+        return iter(log.read_text(encoding="utf-8").splitlines()[-lines:] if log.exists() else [])
+
+    def services(self) -> Sequence[ServiceSpec]:
+        """See `Server.services`: threads need no processes."""
+        return ()
+
+    def split(self, revisions: Sequence[Revision], canary: int) -> list[dict[str, Any]]:
+        """The revisions with their shares: the newest has `canary`, the one before the rest."""
+        others = revisions[1:]
+        stable = max(others, key=lambda revision: revision.traffic, default=None)
+        shares = {revisions[0].name: canary if stable else 100}
+        if stable:
+            shares[stable.name] = 100 - canary
+        return [replace(each, traffic=shares.get(each.name, 0)).to_dict() for each in revisions]
+
+    # -- deploying --------------------------------------------------------------------------
+
+    def _deploy(self, name: str, old: Mapping[str, Any], manifest: dict[str, Any]) -> None:
+        revisions = [Revision.from_dict(each) for each in old["revisions"]]
+        model = self._loadable(name, manifest)
+        same_spec = old["manifest"] is not None and without_canary(old["manifest"]) == without_canary(
+            manifest
+        )
+        same_model = bool(revisions) and (revisions[0].model, revisions[0].version) == (
+            model.version.name,
+            model.version.version,
+        )
+        if same_spec and same_model and old["manifest"] == manifest:
+            return
+        if not (same_spec and same_model):
+            revisions.insert(0, self._revision(name, revisions, model, manifest))
+        shares = self.split(revisions, canary_of(manifest))
+        self._write(name, {**old, "manifest": manifest, "revisions": shares})
+        self._note(name, f"{revisions[0].name} is ready with {model.version.ref}")
+        listeners.listen(self._file(name), lambda request, body: self._answer(name, request, body))
+
+    def _loadable(self, name: str, manifest: Mapping[str, Any]) -> ResolvedModel:
+        model = self._context.resolve_model(manifest["spec"]["predictor"]["model"]["storageUri"])
+        try:
+            ConstantModel.load(model.path)
+        except (OSError, ValueError, KeyError) as fault:
+            self._note(name, f"{model.version.ref} can't be loaded: {fault}")
+            raise EnvironmentFault(
+                "revision-failed",
+                f"the new revision of '{name}' can't load {model.version.ref}: {fault}",
+                f"modelyard endpoints logs {name}",
+            ) from None
+        return model
+
+    @staticmethod
+    def _revision(
+        name: str, earlier: Sequence[Revision], model: ResolvedModel, manifest: Mapping[str, Any]
+    ) -> Revision:
+        number = 1 + max((revision.number for revision in earlier), default=0)
+        return Revision(
+            name=f"{name}-{number:05d}",
+            number=number,
+            model=model.version.name,
+            version=model.version.version,
+            storage_uri=manifest["spec"]["predictor"]["model"]["storageUri"],
+            traffic=0,
+            ready=True,
+            created=now(),
+        )
+
+    # -- answering --------------------------------------------------------------------------
+
+    def choose(self, revisions: Sequence[Revision]) -> Revision:
+        """The revision that answers one request, by chance according to the shares."""
+        return random.choices(revisions, weights=[revision.traffic for revision in revisions])[0]
+
+    def _answer(self, name: str, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        path = unquote(urlsplit(request.path).path)
+        self._note(name, f"{request.command} {path}")
+        if request.command == "GET":
+            status, content = inference.described(name, path)
+            return answer(request, status, json.dumps(content).encode())
+        revision = self.choose(self.get(name).revisions)
+        model = self._context.resolve_model(f"models:/{revision.model}/{revision.version}")
+        status, content = inference.predicted(ConstantModel.load(model.path), name, path, body)
+        request_id = inference.request_id(request.headers)
+        identity = {
+            "X-Modelyard-Model": revision.model,
+            "X-Modelyard-Version": revision.version,
+            "X-Modelyard-Revision": revision.name,
+            "X-Request-Id": request_id,
+        }
+        answered = json.dumps(content).encode()
+        answer(request, status, answered, {k: quote(v, safe=" /-_.") for k, v in identity.items()})
+        if status == 200:
+            self._log_prediction(name, revision, request, request_id, body, answered)
+        return None
+
+    def _log_prediction(
+        self,
+        name: str,
+        revision: Revision,
+        request: BaseHTTPRequestHandler,
+        request_id: str,
+        asked: bytes,
+        answered: bytes,
+    ) -> None:
+        manifest = self._read(name)["manifest"]
+        logger = manifest["spec"]["predictor"].get("logger")
+        sink = logger and (logger.get("url") or self._context.event_sink())
+        if not sink:
+            return
+        wanted = logger.get("metadataHeaders", [])
+        headers = inference.event_headers(
+            endpoint=name,
+            namespace=manifest["metadata"].get("namespace", "default"),
+            path=urlsplit(request.path).path,
+            request_id=request_id,
+            revision=revision,
+            metadata={name: request.headers[name] for name in wanted if name in request.headers},
+        )
+        try:
+            inference.post_events(sink, headers, asked, answered)
+        except (OSError, ModelyardError) as fault:
+            self._note(name, f"prediction {request_id} was not logged: {fault}")
+
+    # -- state ------------------------------------------------------------------------------
+
+    def _read(self, name: str) -> dict[str, Any]:
+        content: dict[str, Any] | None = state.read_json(self._file(name))
+        if content is None:
+            raise NotFoundError(
+                "endpoint-not-found", f"no endpoint named '{name}'", "modelyard endpoints list"
+            )
+        return content
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        state.write_json(self._file(name), content)
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{quote(name, safe='')}.json"
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{quote(name, safe='')}.log"
+
+    def _note(self, name: str, line: str) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with open(self._log(name), "a", encoding="utf-8") as log:
+            log.write(f"{now().isoformat()} {line}\n")

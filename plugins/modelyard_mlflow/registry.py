@@ -1,0 +1,237 @@
+"""The stage `registry` on MLflow: names, versions, aliases. Who moved them when is the core's ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from modelyard.errors import NotFoundError, UsageError
+from modelyard.records import LoggedModel, ModelVersion
+from modelyard.stages import StageContext
+from modelyard.state import locked
+from modelyard_mlflow.store import Stores, mlflow_errors, open_stores, quiet
+
+_DIGEST, _LINEAGE = "modelyard.digest", "modelyard.lineage_id"
+_SIGNATURE, _USER = "modelyard.signature", "modelyard.user"
+
+
+class MlflowRegistry:
+    """See `modelyard.stages.Registry`; the promises are written there."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+
+    @cached_property
+    def _stores(self) -> Stores:
+        return open_stores(self._context)
+
+    def register(
+        self, name: str, model: LoggedModel, *, tags: Mapping[str, str] | None = None
+    ) -> ModelVersion:
+        """See `Registry.register`."""
+        from modelyard.capture import user_name
+
+        source, signature = self._source(model)
+        own = {
+            _DIGEST: model.digest,
+            _LINEAGE: model.lineage_id or "",
+            _SIGNATURE: signature,
+            _USER: user_name(),
+        }
+        with self._failures("register", f"model '{name}'"):
+            self._ensure_model(name)
+            made = self._create_version(name, model, source, {**(tags or {}), **own})
+        return self.get(name, str(made.version))
+
+    def models(self) -> list[str]:
+        """See `Registry.models`."""
+        names: list[str] = []
+        token = None
+        with self._failures("list", "the models"):
+            while True:
+                page = self._stores.registry.search_registered_models("", 100, ["name ASC"], token)
+                names += [model.name for model in page]
+                token = page.token
+                if not token:
+                    return sorted(names)
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """See `Registry.versions`."""
+        by_version = self._aliases(name)
+        found: list[Any] = []
+        token = None
+        with self._failures("list", f"the versions of '{name}'"):
+            while True:
+                page = self._stores.registry.search_model_versions(
+                    f"name = {_quoted(name)}", 1000, ["version_number DESC"], token
+                )
+                found += list(page)
+                token = page.token
+                if not token:
+                    break
+        return [_record(version, by_version) for version in found]
+
+    def get(self, name: str, version: str) -> ModelVersion:
+        """See `Registry.get`."""
+        by_version = self._aliases(name)
+        if not version.isdigit():
+            raise self._no_version(name, version)
+        with self._failures("find", f"version {version} of '{name}'"):
+            from mlflow.exceptions import MlflowException
+
+            try:
+                found = self._stores.registry.get_model_version(name, version)
+            except MlflowException:
+                raise self._no_version(name, version) from None
+        return _record(found, by_version)
+
+    def alias(self, name: str, alias: str) -> str | None:
+        """See `Registry.alias`."""
+        try:
+            by_version = self._aliases(name)
+        except NotFoundError:
+            return None
+        return next((version for version, aliases in by_version.items() if alias in aliases), None)
+
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """See `Registry.set_alias`."""
+        with self._failures("move an alias of", f"model '{name}'"):
+            if version is None:
+                self._aliases(name)
+                self._stores.registry.delete_registered_model_alias(name, alias)
+            else:
+                self.get(name, version)
+                self._stores.registry.set_registered_model_alias(name, alias, version)
+
+    def fetch(self, version: ModelVersion) -> Path:
+        """See `Registry.fetch`."""
+        with self._failures("find the files of", version.ref):
+            uri = self._stores.registry.get_model_version_download_uri(version.name, version.version)
+        parts = urlsplit(uri)
+        if parts.scheme in ("", "file"):
+            folder = Path(unquote(parts.path))
+            if not (folder / "MLmodel").is_file():
+                raise self._no_files(version, str(folder))
+            return folder
+        return self._downloaded(version, uri)
+
+    def _downloaded(self, version: ModelVersion, uri: str) -> Path:
+        folder = self._context.state / "models" / (version.digest or f"{version.name}-{version.version}")
+        with locked(folder.with_suffix(".lock"), timeout=600, doing=f"downloading {version.ref}"):
+            if not (folder / "MLmodel").is_file():
+                from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+                part = folder.with_suffix(".part")
+                part.mkdir(parents=True, exist_ok=True)
+                with self._failures("download", version.ref):
+                    get_artifact_repository(uri).download_artifacts("", str(part))
+                if not (part / "MLmodel").is_file():
+                    raise self._no_files(version, uri)
+                part.replace(folder)
+        return folder
+
+    def _ensure_model(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._stores.registry.create_registered_model(name, [], None)
+        except MlflowException as fault:
+            if fault.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _create_version(
+        self, name: str, model: LoggedModel, source: str, tags: Mapping[str, str]
+    ) -> Any:
+        from mlflow.entities.model_registry import ModelVersionTag
+
+        model_id = model.uri.removeprefix("models:/") if model.uri.startswith("models:/m-") else None
+        return self._stores.registry.create_model_version(
+            name,
+            source,
+            model.run_id or None,
+            [ModelVersionTag(key, value) for key, value in tags.items() if value],
+            None,
+            None,
+            local_model_path=None,
+            model_id=model_id,
+        )
+
+    def _source(self, model: LoggedModel) -> tuple[str, str]:
+        """Where the files lie, and whether they state a signature. `models:/m-...` would be looked up
+        in MLflow's process-wide tracking address, which is not ours."""
+        if not model.uri.startswith("models:/m-"):
+            return model.uri, ""
+        with self._failures("find", f"the logged model {model.uri}", "logged-model-not-found"):
+            found = self._stores.tracking.get_logged_model(model.uri.removeprefix("models:/"))
+        return found.artifact_location, found.tags.get(_SIGNATURE, "")
+
+    def _aliases(self, name: str) -> dict[str, list[str]]:
+        from mlflow.exceptions import MlflowException
+
+        with mlflow_errors("find", f"model '{name}'"):
+            try:
+                model = self._stores.registry.get_registered_model(name)
+            except MlflowException:
+                raise NotFoundError(
+                    "model-not-found", f"there is no model named '{name}'", "modelyard models list"
+                ) from None
+        by_version: dict[str, list[str]] = {}
+        for alias, version in model.aliases.items():
+            by_version.setdefault(str(version), []).append(alias)
+        return by_version
+
+    def _no_version(self, name: str, version: str) -> NotFoundError:
+        return NotFoundError(
+            "version-not-found", f"'{name}' has no version '{version}'", f"modelyard models show {name}"
+        )
+
+    def _no_files(self, version: ModelVersion, where: str) -> NotFoundError:
+        return NotFoundError(
+            "model-files-missing",
+            f"the files of {version.ref} are not at {where}",
+            "bring the folder back, or train and register it again",
+        )
+
+    @contextmanager
+    def _failures(self, doing: str, what: str, code: str = "model-not-found") -> Iterator[None]:
+        from mlflow.exceptions import MlflowException
+
+        with mlflow_errors(doing, what), quiet():
+            try:
+                yield
+            except MlflowException as fault:
+                said = " ".join(str(fault).split())[:300]
+                if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    raise NotFoundError(code, f"there is no {what}", "modelyard models list") from None
+                if fault.error_code == "INVALID_PARAMETER_VALUE":
+                    raise UsageError(
+                        "name-refused", f"MLflow refuses {what}: {said}", "choose another name"
+                    ) from None
+                raise
+
+
+def _record(found: Any, by_version: Mapping[str, list[str]]) -> ModelVersion:
+    tags = dict(found.tags)
+    own = {key: tags.pop(key, None) for key in (_DIGEST, _LINEAGE, _SIGNATURE, _USER)}
+    return ModelVersion(
+        name=found.name,
+        version=str(found.version),
+        uri=found.source,
+        run_id=found.run_id or None,
+        created=datetime.fromtimestamp(found.creation_timestamp / 1000, timezone.utc),
+        user=own[_USER] or "",
+        digest=own[_DIGEST],
+        lineage_id=own[_LINEAGE],
+        signature=own[_SIGNATURE] == "true",
+        aliases=tuple(sorted(by_version.get(str(found.version), ()))),
+        tags=tags,
+    )
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if "'" in name else f"'{name}'"

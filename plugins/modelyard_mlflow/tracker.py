@@ -1,0 +1,273 @@
+"""The stage `track` on MLflow: one call to create a run, one per batch, never the fluent API."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from modelyard.digests import digest_of, manifest, manifest_digest
+from modelyard.errors import ConflictError, NotFoundError, UsageError
+from modelyard.records import DataUse, LoggedModel, Metric, Run, RunContext, RunStatus
+from modelyard.stages import StageContext
+from modelyard.state import os_errors
+from modelyard_mlflow import convert
+from modelyard_mlflow.store import Stores, mlflow_errors, open_stores, quiet
+
+_METRICS_AT_ONCE = 1000
+_PARAMS_AT_ONCE = 100
+_PAGE = 100
+_DIGEST, _LINEAGE, _SIGNATURE = "modelyard.digest", "modelyard.lineage_id", "modelyard.signature"
+
+
+class MlflowTracker:
+    """See `modelyard.stages.Tracker`; the promises are written there."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+
+    @cached_property
+    def _stores(self) -> Stores:
+        return open_stores(self._context)
+
+    def start(self, name: str, context: RunContext, *, parent: str | None = None) -> Run:
+        """See `Tracker.start`."""
+        stores = self._stores
+        tags = _tags(convert.context_tags(name, context, parent))
+        with self._failures("start", f"run '{name}'"):
+            made = stores.tracking.create_run(stores.experiment_id, context.user, _now(), tags, name)
+        return convert.run_of(made)
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        metrics: Sequence[Metric] = (),
+        tags: Mapping[str, str] | None = None,
+        data: Sequence[DataUse] = (),
+    ) -> None:
+        """See `Tracker.log`."""
+        from mlflow.entities import Param
+
+        store = self._stores.tracking
+        known = [Param(key, _param(key, value)) for key, value in (params or {}).items()]
+        measured = [_metric(metric) for metric in metrics]
+        free = _tags(tags or {})
+        with self._failures("log to", f"run {run_id}"):
+            for some_metrics, some_params, some_tags in _batches(measured, known, free):
+                store.log_batch(run_id, some_metrics, some_params, some_tags)
+            if data:
+                store.log_inputs(run_id, [convert.dataset_input(use) for use in data])
+
+    def log_file(self, run_id: str, path: Path, *, folder: str = "") -> None:
+        """See `Tracker.log_file`."""
+        with self._failures("store a file with", f"run {run_id}"), os_errors(path):
+            uri = self._stores.tracking.get_run(run_id).info.artifact_uri
+            _artifacts(uri).log_artifact(str(path), folder or None)
+
+    def log_model(
+        self,
+        run_id: str,
+        model: object,
+        *,
+        example: object | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> LoggedModel:
+        """See `Tracker.log_model`."""
+        from modelyard_mlflow.saving import save
+
+        stores = self._stores
+        self._context.state.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix="model-", dir=self._context.state))
+        try:
+            with self._failures("store the model of", f"run {run_id}"), quiet(), os_errors(work):
+                entity = self._created(stores, run_id)
+                saved = save(model, work / "model", example, run_id=run_id, entity=entity)
+                for name, content in (files or {}).items():
+                    (work / "model" / name).write_bytes(content)
+                digest = manifest_digest(manifest(work / "model"))
+                lineage = _lineage_id(files or {})
+                _artifacts(entity.artifact_location).log_artifacts(str(work / "model"))
+                self._finalised(stores, entity, run_id, digest, lineage, saved.signature is not None)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return LoggedModel(
+            uri=f"models:/{entity.model_id}", run_id=run_id, digest=digest, lineage_id=lineage
+        )
+
+    def logged_model(self, uri: str) -> LoggedModel:
+        """See `Tracker.logged_model`."""
+        model_id = uri.removeprefix("models:/")
+        with self._failures("find", f"the logged model {uri}", "logged-model-not-found"):
+            found = self._stores.tracking.get_logged_model(model_id)
+        tags = found.tags
+        return LoggedModel(
+            uri=f"models:/{found.model_id}",
+            run_id=found.source_run_id or "",
+            digest=tags.get(_DIGEST) or "",
+            lineage_id=tags.get(_LINEAGE),
+        )
+
+    def finish(self, run_id: str, status: RunStatus = "finished") -> Run:
+        """See `Tracker.finish`."""
+        with self._failures("end", f"run {run_id}"):
+            run = self.get(run_id)
+            if run.status == status and run.ended is not None:
+                return run
+            self._stores.tracking.update_run_info(run_id, convert.status_number(status), _now(), None)
+        return self.get(run_id)
+
+    def get(self, run_id: str) -> Run:
+        """See `Tracker.get`."""
+        with self._failures("find", f"run {run_id}"):
+            found = self._stores.tracking.get_run(run_id)
+        if found.info.lifecycle_stage != "active":
+            raise NotFoundError("run-not-found", f"run {run_id} was deleted", "modelyard runs list")
+        return convert.run_of(found)
+
+    def runs(self, *, name: str | None = None, limit: int = 50) -> list[Run]:
+        """See `Tracker.runs`."""
+        found: list[Run] = []
+        token = None
+        while len(found) < limit:
+            page = self._page(name, min(_PAGE, limit - len(found)), token)
+            found += [convert.run_of(run) for run in page if name is None or run.info.run_name == name]
+            token = page.token
+            if not token:
+                break
+        return found[:limit]
+
+    def _page(self, name: str | None, size: int, token: str | None) -> Any:
+        from mlflow.entities import ViewType
+
+        stores = self._stores
+        with self._failures("list", "the runs"):
+            return stores.tracking.search_runs(
+                [stores.experiment_id],
+                _named(name),
+                ViewType.ACTIVE_ONLY,
+                size,
+                ["attributes.start_time DESC"],
+                token,
+            )
+
+    def _created(self, stores: Stores, run_id: str) -> Any:
+        from mlflow.entities import LoggedModelParameter
+
+        run = stores.tracking.get_run(run_id)
+        params = [LoggedModelParameter(key, value) for key, value in run.data.params.items()]
+        return stores.tracking.create_logged_model(
+            experiment_id=run.info.experiment_id, name="model", source_run_id=run_id, params=params
+        )
+
+    def _finalised(
+        self, stores: Stores, entity: Any, run_id: str, digest: str, lineage: str | None, signature: bool
+    ) -> None:
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus, LoggedModelTag
+
+        tags = {_DIGEST: digest, _LINEAGE: lineage or "", _SIGNATURE: str(signature).lower()}
+        store = stores.tracking
+        store.set_logged_model_tags(
+            entity.model_id, [LoggedModelTag(k, v) for k, v in tags.items() if v]
+        )
+        store.finalize_logged_model(entity.model_id, LoggedModelStatus.READY)
+        # The run names the model last: a process killed before leaves a run without a half model.
+        store.log_outputs(run_id, [LoggedModelOutput(entity.model_id, 0)])
+
+    @contextmanager
+    def _failures(self, doing: str, what: str, code: str = "run-not-found") -> Iterator[None]:
+        from mlflow.exceptions import MlflowException
+
+        with mlflow_errors(doing, what):
+            try:
+                yield
+            except MlflowException as fault:
+                if fault.error_code == "RESOURCE_DOES_NOT_EXIST" or "not found" in str(fault):
+                    raise NotFoundError(
+                        code, f"there is no {what.removeprefix('the ')}", "modelyard runs list"
+                    ) from None
+                if "Changing param values" in str(fault):
+                    raise ConflictError(
+                        "param-changed",
+                        f"{what} has that parameter already, with another value: {_short(fault)}",
+                        "log it under another name, or start another run",
+                    ) from None
+                if fault.error_code == "INVALID_PARAMETER_VALUE":
+                    if _is_run_id_fault(str(fault)):
+                        raise NotFoundError(code, f"there is no {what}", "modelyard runs list") from None
+                    raise UsageError(
+                        "log-refused", f"MLflow refuses what {what} logs: {_short(fault)}"
+                    ) from None
+                raise
+
+
+def _batches(metrics: list[Any], params: list[Any], tags: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """Pieces within MLflow's limits: 1000 items, of them at most 1000 metrics, 100 params, 100 tags."""
+    while metrics or params or tags:
+        room = _METRICS_AT_ONCE - min(len(params), _PARAMS_AT_ONCE) - min(len(tags), _PARAMS_AT_ONCE)
+        yield metrics[:room], params[:_PARAMS_AT_ONCE], tags[:_PARAMS_AT_ONCE]
+        metrics, params, tags = metrics[room:], params[_PARAMS_AT_ONCE:], tags[_PARAMS_AT_ONCE:]
+
+
+def _param(key: str, value: object) -> str:
+    text = str(value)
+    if len(text) > convert.PARAM_LIMIT:
+        raise UsageError(
+            "param-too-long",
+            f"parameter '{key}' has {len(text)} characters; MLflow keeps {convert.PARAM_LIMIT}",
+            "write it to a file and log that: run.log_file(path)",
+        )
+    return text
+
+
+def _metric(metric: Metric) -> Any:
+    from mlflow.entities import Metric as MlflowMetric
+
+    when = int(metric.time.timestamp() * 1000) if metric.time else _now()
+    return MlflowMetric(metric.name, float(metric.value), when, metric.step)
+
+
+def _tags(values: Mapping[str, str]) -> list[Any]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(key, str(value)) for key, value in values.items()]
+
+
+def _artifacts(uri: str) -> Any:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(uri)
+
+
+def _named(name: str | None) -> str:
+    """MLflow's filter has no escape: a name with both quotes is filtered by the caller alone."""
+    if name is None or ("'" in name and '"' in name):
+        return ""
+    quote = '"' if "'" in name else "'"
+    return f"attributes.run_name = {quote}{name}{quote}"
+
+
+def _lineage_id(files: Mapping[str, bytes]) -> str | None:
+    if "lineage.json" not in files:
+        return None
+    record = json.loads(files["lineage.json"])
+    return str(record.get("id") or digest_of(record))
+
+
+def _is_run_id_fault(text: str) -> bool:
+    return "run_id" in text or "run id" in text.lower()
+
+
+def _short(fault: Exception) -> str:
+    return " ".join(str(fault).split())[:300]
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
