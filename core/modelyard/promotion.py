@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from modelyard import capture, gates
-from modelyard.digests import manifest, manifest_digest
+from modelyard.digests import model_digest
 from modelyard.errors import (
     ConflictError,
     CorruptStateError,
@@ -297,7 +297,7 @@ class Promotions:
     def _require_unchanged(self, version: ModelVersion) -> None:
         if version.digest is None:
             return
-        if manifest_digest(manifest(self._yard.registry.fetch(version))) != version.digest:
+        if model_digest(self._yard.registry.fetch(version)) != version.digest:
             raise CorruptStateError(
                 "model-changed",
                 f"the files of {version.ref} are not those that were registered",

@@ -1,1 +1,39 @@
-"""Placeholder until the provider lands."""
+"""KServe's InferenceService as the stage `serving`: the hook implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from modelyard.hookspecs import hookimpl
+from modelyard.offers import Offer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from modelyard.stages import Server, StageContext
+
+
+def _server(context: StageContext) -> Server:
+    from modelyard_kserve.provider import KserveServer
+
+    return KserveServer(context)
+
+
+def _settings() -> type[BaseModel]:
+    from modelyard_kserve.config import KserveSettings
+
+    return KserveSettings
+
+
+@hookimpl
+def modelyard_servers() -> Iterable[Offer[Server]]:
+    """Offer InferenceServices as local processes."""
+    yield Offer(
+        name="kserve",
+        summary="KServe InferenceServices, as local processes",
+        factory=_server,
+        settings=_settings,
+        requires=("kserve", "uvicorn", "httpx", "orjson", "yaml"),
+        install="modelyard[kserve]",
+    )

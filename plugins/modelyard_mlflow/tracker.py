@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from modelyard.digests import digest_of, manifest, manifest_digest
+from modelyard.digests import digest_of, model_digest
 from modelyard.errors import ConflictError, NotFoundError, UsageError
 from modelyard.records import DataUse, LoggedModel, Metric, Run, RunContext, RunStatus
 from modelyard.stages import StageContext
@@ -92,7 +92,7 @@ class MlflowTracker:
                 saved = save(model, work / "model", example, run_id=run_id, entity=entity)
                 for name, content in (files or {}).items():
                     (work / "model" / name).write_bytes(content)
-                digest = manifest_digest(manifest(work / "model"))
+                digest = model_digest(work / "model")
                 lineage = _lineage_id(files or {})
                 _artifacts(entity.artifact_location).log_artifacts(str(work / "model"))
                 self._finalised(stores, entity, run_id, digest, lineage, saved.signature is not None)

@@ -14,6 +14,7 @@ import pytest
 from modelyard.errors import ModelyardError
 from modelyard.offers import Offer
 from modelyard.stages import StageContext, StageName
+from modelyard.testing.apart import NOT_IMPORTABLE, open_apart
 from modelyard.testing.contexts import ModelShelf, make_context, settings_of
 
 T = TypeVar("T")
@@ -33,6 +34,8 @@ class StageSuite:
 
     stage: ClassVar[StageName]
     protocol: ClassVar[type]
+    #: A method without arguments that only reads.
+    reads: ClassVar[str]
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -139,7 +142,24 @@ class StageSuite:
             if not name.startswith("_") and not callable(getattr(provider, name, None))
         ]
         assert not lacking, f"the provider lacks {', '.join(lacking)}"
-        assert isinstance(provider, self.protocol)
+        assert isinstance(provider, self.protocol), "the provider does not fit the stage's protocol"
+
+    def test_two_processes_may_open_a_new_project_at_once(
+        self, offer: Offer[Any], new_context: Callable[[], StageContext]
+    ) -> None:
+        """Whatever the first one must set up, the second waits for."""
+        context = new_context()
+        children = [open_apart(offer, context, self.reads) for _ in range(2)]
+        try:
+            ended = [(child.communicate(timeout=120)[0], child.returncode) for child in children]
+        finally:
+            for child in children:
+                child.kill()
+        if any(status == NOT_IMPORTABLE for _, status in ended):
+            pytest.skip("the factory can't be imported by another process")
+        for said, status in ended:
+            assert status == 0, f"opening it in two processes at once failed in one: {said[-2000:]}"
+        getattr(offer.factory(context), self.reads)()
 
 
 def stop_everything(context: StageContext) -> None:

@@ -29,6 +29,7 @@ class DataSuite(StageSuite):
 
     stage = "data"
     protocol = DataStore
+    reads = "refs"
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -120,7 +121,7 @@ class DataSuite(StageSuite):
     def test_a_name_can_be_given(self, store: DataStore, file: Path, unique: str) -> None:
         """And then finds it."""
         ref = store.add(file, name=f"{unique} eigener name")
-        assert ref.name == f"{unique} eigener name"
+        assert ref.name == f"{unique} eigener name", "the given name must be used"
         assert store.get(ref.name) == ref, "the given name must find the data set"
 
     def test_adding_leaves_the_bytes_alone(self, store: DataStore, tree: Path) -> None:
@@ -159,7 +160,7 @@ class DataSuite(StageSuite):
         """Of zero bytes."""
         file.write_bytes(b"")
         ref = store.add(file)
-        assert (ref.size, ref.files) == (0, 1)
+        assert (ref.size, ref.files) == (0, 1), "an empty file is one file of 0 bytes"
 
     def test_what_is_not_there_is_not_found(self, store: DataStore, folder: Path) -> None:
         """With the path in the message."""
@@ -182,8 +183,8 @@ class DataSuite(StageSuite):
     def test_a_data_set_is_found_by_name_and_path(self, store: DataStore, file: Path) -> None:
         """Both are printed, so both are typed."""
         ref = store.add(file)
-        assert store.get(ref.name) == ref
-        assert store.get(ref.path) == ref
+        assert store.get(ref.name) == ref, "the name must find the data set"
+        assert store.get(ref.path) == ref, "the path must find the data set"
         assert ref in store.refs(), "`refs` must list it"
 
     def test_an_unknown_name_is_not_found_and_the_known_are_named(
@@ -203,13 +204,13 @@ class DataSuite(StageSuite):
             return next(each.state for each in store.status() if each.ref.name == ref.name)
 
         content = file.read_bytes()
-        assert state() == "unchanged"
+        assert state() == "unchanged", "what was just added is unchanged"
         replace_content(file, content[::-1])
         assert state() == "modified", "other bytes of the same length are a change"
         replace_content(file, content)
         assert state() == "unchanged", "the old bytes again are no change"
         file.unlink()
-        assert state() == "missing"
+        assert state() == "missing", "a file that is gone is missing"
 
     def test_a_new_file_modifies_a_folder(self, store: DataStore, tree: Path) -> None:
         """And so does one that is gone."""
@@ -218,19 +219,19 @@ class DataSuite(StageSuite):
         def state() -> str:
             return next(each.state for each in store.status() if each.ref.name == ref.name)
 
-        assert state() == "unchanged"
+        assert state() == "unchanged", "what was just added is unchanged"
         (tree / "neu.csv").write_text("x")
         assert state() == "modified", "a new file in the folder is a change"
         (tree / "neu.csv").unlink()
-        assert state() == "unchanged"
+        assert state() == "unchanged", "the folder as it was added is unchanged"
         (tree / "a.csv").unlink()
         assert state() == "modified", "a file that is gone from the folder is a change"
 
     def test_a_new_project_has_no_data(self, fresh: DataStore) -> None:
         """Empty lists, no errors; no remote."""
-        assert fresh.refs() == []
-        assert fresh.status() == []
-        assert fresh.remote() is None
+        assert fresh.refs() == [], "a new project has no data sets"
+        assert fresh.status() == [], "a new project has no data sets"
+        assert fresh.remote() is None, "a new project has no remote"
 
     # -- remote -----------------------------------------------------------------------------
 
@@ -243,7 +244,9 @@ class DataSuite(StageSuite):
     ) -> None:
         """What is printed must not leak."""
         fresh.set_remote(str(tmp_path / "ein speicher"))
-        assert fresh.remote() == str(tmp_path / "ein speicher")
+        assert fresh.remote() == str(tmp_path / "ein speicher"), (
+            "the remote must be remembered as it was named"
+        )
         fresh.set_remote("https://user:geheim@store.example/data")
         assert "geheim" not in (fresh.remote() or ""), "the remote's password must never be shown"
         assert "store.example" in (fresh.remote() or ""), "the rest of the URL must stay"
@@ -269,18 +272,24 @@ class DataSuite(StageSuite):
         (pushed,) = store.push([ref.name])
         assert pushed.published is True, "what was pushed is published"
         assert pushed.remote, "what was pushed must say where"
-        assert (pushed.version, pushed.digest) == (ref.version, ref.digest)
+        assert (pushed.version, pushed.digest) == (ref.version, ref.digest), (
+            "a push must not change the version"
+        )
         assert reopen().get(ref.name).published is True, "that it is published must be remembered"
 
     def test_pushing_twice_is_pushing_once(self, store: DataStore, file: Path) -> None:
         """Nothing is lacking the second time."""
         ref = store.add(file)
-        assert store.push([ref.name]) == store.push([ref.name])
+        assert store.push([ref.name]) == store.push([ref.name]), (
+            "a second push must return the same records"
+        )
 
     def test_only_the_named_data_are_pushed(self, store: DataStore, file: Path, tree: Path) -> None:
         """The other stays at home."""
         first, second = store.add(file), store.add(tree)
-        assert [ref.name for ref in store.push([first.name])] == [first.name]
+        assert [ref.name for ref in store.push([first.name])] == [first.name], (
+            "only the named data set must be pushed"
+        )
         assert not store.get(second.name).published, "a data set that was not named was pushed"
         refusal(NotFoundError, "data-not-found", store.push, ["gibt es nicht"])
 
@@ -301,7 +310,9 @@ class DataSuite(StageSuite):
         before = manifest(tree)
         forget(tree)
         pulled = store.pull([ref.name])
-        assert [each.digest for each in pulled] == [ref.digest]
+        assert [each.digest for each in pulled] == [ref.digest], (
+            "the pulled version is not the one that was pushed"
+        )
         assert manifest(tree) == before, "the pulled files are not those that were pushed"
 
     def test_a_pull_again_changes_nothing(self, store: DataStore, file: Path) -> None:
@@ -310,7 +321,7 @@ class DataSuite(StageSuite):
         store.push([ref.name])
         content = file.read_bytes()
         store.pull([ref.name])
-        assert file.read_bytes() == content
+        assert file.read_bytes() == content, "a pull must not change what is right already"
 
     def test_a_pull_of_an_unknown_name_is_not_found(self, store: DataStore) -> None:
         """As for `get`."""
@@ -419,7 +430,9 @@ class DataSuite(StageSuite):
     def test_records_survive_json(self, store: DataStore, file: Path) -> None:
         """`--json` prints them, and other tools read that."""
         ref = store.add(file)
-        assert DataRef.from_dict(json.loads(json.dumps(ref.to_dict()))) == ref
+        assert DataRef.from_dict(json.loads(json.dumps(ref.to_dict()))) == ref, (
+            "the data version does not survive JSON"
+        )
 
 
 def spoil_files(folder: Path, content: bytes) -> None:

@@ -99,5 +99,5 @@ def save_mlflow_folder(folder: Path, value: float) -> None:
         signature=infer_signature(rows, [value] * len(rows)),
         # Said outright: to infer them MLflow would start a process for several seconds.
         pip_requirements=["scikit-learn"],
-        serialization_format="cloudpickle",
+        serialization_format="skops",
     )

@@ -33,6 +33,7 @@ class MonitoringSuite(StageSuite):
 
     stage = "monitoring"
     protocol = Monitor
+    reads = "metrics"
 
     # -- what a subclass may replace --------------------------------------------------------
 
@@ -170,7 +171,7 @@ class MonitoringSuite(StageSuite):
             model=MODEL,
             version="2",
             rows=3,
-        )
+        ), "the prediction is not found as it was sent"
 
     def test_without_an_event_time_the_time_of_the_event_counts(
         self, monitor: Monitor, feed: Feed
@@ -204,8 +205,8 @@ class MonitoringSuite(StageSuite):
         self, monitor: Monitor, endpoint: Endpoint
     ) -> None:
         """An empty list, no error, and nothing in the metrics breaks."""
-        assert monitor.windows(endpoint.name) == []
-        assert isinstance(monitor.metrics(), str)
+        assert monitor.windows(endpoint.name) == [], "without predictions there are no windows"
+        assert isinstance(monitor.metrics(), str), "the metrics must work without windows"
 
     def test_only_closed_windows_are_listed_and_the_newest_first(
         self, monitor: Monitor, endpoint: Endpoint, feed: Feed, window: timedelta
@@ -225,7 +226,9 @@ class MonitoringSuite(StageSuite):
         feed.send(rows(5, seed=1), time=START, version="1")
         feed.send(rows(3, seed=2), time=START, version="2")
         found = feed.windows(until=START + window, rows=8)
-        assert {each.version: each.rows for each in found} == {"1": 5, "2": 3}
+        assert {each.version: each.rows for each in found} == {"1": 5, "2": 3}, (
+            "each version must have its own rows"
+        )
 
     def test_the_same_question_gives_the_same_windows(
         self, monitor: Monitor, endpoint: Endpoint, feed: Feed, window: timedelta, enough_rows: int
@@ -233,7 +236,9 @@ class MonitoringSuite(StageSuite):
         """Nothing is scored twice, and another instance agrees."""
         feed.send(rows(enough_rows, seed=5), time=START)
         found = feed.windows(until=START + window, rows=enough_rows)
-        assert monitor.windows(endpoint.name, until=START + window) == found
+        assert monitor.windows(endpoint.name, until=START + window) == found, (
+            "the same question must give the same windows"
+        )
 
     def test_few_rows_are_not_enough(self, feed: Feed, window: timedelta, enough_rows: int) -> None:
         """And then nothing is called drift."""
@@ -254,8 +259,10 @@ class MonitoringSuite(StageSuite):
         scores = {column.column: column for column in found.columns}
         assert set(scores) == {"temp", "wind speed", "carrier"}, "every column must be scored"
         assert found.drifted == ("temp",), f"`temp` alone was shifted, but drifted are {found.drifted}"
-        assert scores["temp"].score is not None
-        assert all(column.error is None for column in found.columns)
+        assert scores["temp"].score is not None, "a column that can be scored needs a score"
+        assert all(column.error is None for column in found.columns), (
+            "no column is bad, so none has an error"
+        )
 
     def test_what_is_like_the_reference_does_not_drift(
         self, feed: Feed, window: timedelta, enough_rows: int
@@ -333,10 +340,10 @@ class MonitoringSuite(StageSuite):
         sample = rows(enough_rows, seed=12)
         sent = feed.send(sample, time=START)
         feed.windows(until=START + window, rows=enough_rows)
-        assert monitor.add_labels(endpoint.name, []) == 0
+        assert monitor.add_labels(endpoint.name, []) == 0, "no labels given, none stored"
         monitor.add_labels(endpoint.name, labels_of(sent, sample)[: enough_rows // 2])
         (found,) = monitor.windows(endpoint.name, until=START + window)
-        assert found.labelled == enough_rows // 2
+        assert found.labelled == enough_rows // 2, "half of the rows have labels"
 
     # -- what people and tools see ----------------------------------------------------------
 
@@ -350,7 +357,9 @@ class MonitoringSuite(StageSuite):
         feed.windows(until=START + 3 * window, rows=3 * enough_rows)
         loud = [alert for alert in monitor.alerts(endpoint.name) if "drift" in alert.name.lower()]
         assert loud, "three windows with drift must raise an alert with `drift` in its name"
-        assert all(alert.evaluator and alert.severity and alert.summary for alert in loud)
+        assert all(alert.evaluator and alert.severity and alert.summary for alert in loud), (
+            "an alert needs evaluator, severity and summary"
+        )
 
     def test_without_drift_no_drift_alert(
         self, monitor: Monitor, endpoint: Endpoint, feed: Feed, window: timedelta, enough_rows: int
@@ -399,14 +408,16 @@ class MonitoringSuite(StageSuite):
         feed.send(rows(enough_rows, seed=14), time=START)
         feed.windows(until=START + window, rows=enough_rows)
         out = tmp_path / "ein bericht.html"
-        assert monitor.report(endpoint.name, out) == out
+        assert monitor.report(endpoint.name, out) == out, "`report` must return the file it was given"
         assert "<html" in out.read_text(encoding="utf-8").lower(), "the report must be HTML"
 
     def test_services_have_names_of_their_own(self, monitor: Monitor) -> None:
         """`modelyard up` starts them."""
         specs = monitor.services()
         names = [spec.name for spec in specs]
-        assert all(isinstance(spec, ServiceSpec) for spec in specs)
+        assert all(isinstance(spec, ServiceSpec) for spec in specs), (
+            "services must be ServiceSpec records"
+        )
         assert len(set(names)) == len(names), f"two services have one name: {names}"
 
     # -- several at once --------------------------------------------------------------------
@@ -424,14 +435,16 @@ class MonitoringSuite(StageSuite):
         sent = feed.send(sample, time=START)
         feed.windows(until=START + window, rows=enough_rows)
         other = reopen()
-        assert other.find(sent).rows == enough_rows
+        assert other.find(sent).rows == enough_rows, "another instance must find the prediction"
         assert other.event_sink() == feed.sink, "both must collect in one place"
         other.add_labels(endpoint.name, labels_of(sent, sample))
         (found,) = reopen().windows(endpoint.name, until=START + window)
-        assert found.labelled == enough_rows
+        assert found.labelled == enough_rows, "another instance must see the labels"
 
     def test_records_survive_json(self, feed: Feed, window: timedelta, enough_rows: int) -> None:
         """`--json` prints them, and other tools read that."""
         feed.send(rows(enough_rows, seed=16), time=START)
         (found,) = feed.windows(until=START + window, rows=enough_rows)
-        assert Window.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+        assert Window.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found, (
+            "the window does not survive JSON"
+        )

@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures for tests of plugins and projects; nothing happens unless they are used."""
+"""The pytest plugin: fixtures for tests of plugins and projects, and nothing unless they are used."""
 
 from __future__ import annotations
 

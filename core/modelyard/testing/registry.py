@@ -26,6 +26,7 @@ class RegistrySuite(StageSuite):
 
     stage = "registry"
     protocol = Registry
+    reads = "models"
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -90,8 +91,8 @@ class RegistrySuite(StageSuite):
     ) -> None:
         """For another instance too."""
         version = registry.register(unique, logged)
-        assert reopen().get(unique, "1") == version
-        assert reopen().versions(unique) == [version]
+        assert reopen().get(unique, "1") == version, "`get` must give what `register` returned"
+        assert reopen().versions(unique) == [version], "`versions` must give what `register` returned"
 
     def test_versions_count_from_one(self, registry: Registry, unique: str, logged: LoggedModel) -> None:
         """Each model for itself."""
@@ -136,7 +137,7 @@ class RegistrySuite(StageSuite):
 
     def test_a_new_project_has_no_models(self, fresh: Registry) -> None:
         """An empty list, no error."""
-        assert fresh.models() == []
+        assert fresh.models() == [], "a new project has no models"
 
     def test_an_unknown_model_is_not_found(self, registry: Registry) -> None:
         """By every method that takes its name."""
@@ -161,8 +162,10 @@ class RegistrySuite(StageSuite):
     ) -> None:
         """Of a known model and of an unknown one."""
         registry.register(unique, logged)
-        assert registry.alias(unique, "production") is None
-        assert registry.alias("gibt es nicht", "production") is None
+        assert registry.alias(unique, "production") is None, "an alias that nobody set is None"
+        assert registry.alias("gibt es nicht", "production") is None, (
+            "an alias of an unknown model is None"
+        )
 
     def test_an_alias_moves(
         self, registry: Registry, unique: str, logged: LoggedModel, reopen: Callable[[], Registry]
@@ -177,7 +180,9 @@ class RegistrySuite(StageSuite):
             assert other.alias(unique, "production") == version, "another instance sees the old alias"
             holders = [v.version for v in other.versions(unique) if "production" in v.aliases]
             assert holders == [version], f"only {version} holds the alias, not {holders}"
-            assert other.get(unique, version).aliases == ("production",)
+            assert other.get(unique, version).aliases == ("production",), (
+                "the version must list its alias"
+            )
 
     def test_a_version_may_hold_several_aliases(
         self, registry: Registry, unique: str, logged: LoggedModel
@@ -186,10 +191,14 @@ class RegistrySuite(StageSuite):
         registry.register(unique, logged)
         registry.set_alias(unique, "production", "1")
         registry.set_alias(unique, "staging-2_b", "1")
-        assert sorted(registry.get(unique, "1").aliases) == ["production", "staging-2_b"]
+        assert sorted(registry.get(unique, "1").aliases) == ["production", "staging-2_b"], (
+            "both aliases must be listed with the version"
+        )
         registry.set_alias(unique, "production", None)
         assert registry.alias(unique, "production") is None, "a removed alias points nowhere"
-        assert registry.get(unique, "1").aliases == ("staging-2_b",)
+        assert registry.get(unique, "1").aliases == ("staging-2_b",), (
+            "removing one alias must leave the other"
+        )
 
     def test_setting_or_removing_twice_changes_nothing(
         self, registry: Registry, unique: str, logged: LoggedModel
@@ -198,7 +207,9 @@ class RegistrySuite(StageSuite):
         registry.register(unique, logged)
         for version in ("1", "1", None, None):
             registry.set_alias(unique, "production", version)
-            assert registry.alias(unique, "production") == version
+            assert registry.alias(unique, "production") == version, (
+                "the same again must leave the alias as it is"
+            )
 
     def test_an_alias_belongs_to_its_model(
         self, registry: Registry, unique: str, logged: LoggedModel
@@ -258,7 +269,7 @@ class RegistrySuite(StageSuite):
         other = reopen()
         numbers = [each.register(unique, logged).version for each in (registry, other, registry)]
         assert numbers == ["1", "2", "3"], f"two instances must count together, not {numbers}"
-        assert unique in other.models()
+        assert unique in other.models(), "another instance must list the model"
 
     def test_registering_at_the_same_time_gives_different_numbers(
         self, registry: Registry, unique: str, logged: LoggedModel, reopen: Callable[[], Registry]
@@ -273,7 +284,9 @@ class RegistrySuite(StageSuite):
     def test_records_survive_json(self, registry: Registry, unique: str, logged: LoggedModel) -> None:
         """`--json` prints them, and other tools read that."""
         version = registry.register(unique, logged, tags={"a": "ü"})
-        assert ModelVersion.from_dict(json.loads(json.dumps(version.to_dict()))) == version
+        assert ModelVersion.from_dict(json.loads(json.dumps(version.to_dict()))) == version, (
+            "the version does not survive JSON"
+        )
 
     def test_the_lineage_id_is_that_of_the_file(
         self, registry: Registry, unique: str, logged: LoggedModel

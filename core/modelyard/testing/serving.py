@@ -17,7 +17,7 @@ from modelyard.stages import Server, ServiceSpec
 from modelyard.testing.base import StageSuite, at_once, eventually, refusal
 from modelyard.testing.contexts import EventCollector, ModelShelf
 from modelyard.testing.models import ROWS, save_mlflow_folder
-from modelyard.testing.traffic import ANSWERS, SteadyTraffic, call, shares
+from modelyard.testing.traffic import ANSWERS, WRONG_BODIES, SteadyTraffic, call, shares
 
 MODEL = "late-flights"
 
@@ -35,6 +35,7 @@ class ServingSuite(StageSuite):
 
     stage = "serving"
     protocol = Server
+    reads = "endpoints"
 
     # -- what a subclass may replace --------------------------------------------------------
 
@@ -138,12 +139,14 @@ class ServingSuite(StageSuite):
         assert endpoint.url, "a ready endpoint has a URL"
         host = urlsplit(endpoint.url).hostname
         assert host in ("127.0.0.1", "localhost"), f"it must listen on this machine only, not on {host}"
-        assert endpoint.storage_uri == f"models:/{MODEL}/1"
+        assert endpoint.storage_uri == f"models:/{MODEL}/1", "storage_uri is what the file asks for"
         (revision,) = endpoint.revisions
         assert (revision.model, revision.version) == (MODEL, "1"), (
             "the revision must name what it loaded"
         )
-        assert (revision.number, revision.traffic, revision.ready) == (1, 100, True)
+        assert (revision.number, revision.traffic, revision.ready) == (1, 100, True), (
+            "the first revision is number 1, ready, with all traffic"
+        )
 
     @pytest.mark.parametrize("protocol", ["v1", "v2"])
     def test_every_row_gets_an_answer(self, endpoint: Endpoint, protocol: Any) -> None:
@@ -160,7 +163,9 @@ class ServingSuite(StageSuite):
     def test_a_missing_number_is_null(self, endpoint: Endpoint) -> None:
         """Real rows have holes."""
         answer = endpoint.predict([{"temp": None, "wind speed": 3.0}, *ROWS])
-        assert len(answer.predictions) == 1 + len(ROWS)
+        assert len(answer.predictions) == 1 + len(ROWS), (
+            "a row with a missing number needs an answer too"
+        )
 
     @pytest.mark.parametrize("protocol", ["v1", "v2"])
     def test_every_answer_says_who_gave_it(self, endpoint: Endpoint, protocol: Any) -> None:
@@ -178,7 +183,9 @@ class ServingSuite(StageSuite):
             uuid.UUID(request_id)
 
     @pytest.mark.parametrize(
-        "path", ["/v1/models/{}", "/v2/models/{}", "/v2/models/{}/ready", "/v2/health/ready"]
+        "path",
+        ["/v1/models/{}", "/v2/models/{}", "/v2/models/{}/ready", "/v2/health/ready"],
+        ids=["v1 model", "v2 model", "v2 model ready", "v2 ready"],
     )
     def test_the_protocol_describes_itself(self, endpoint: Endpoint, path: str) -> None:
         """Clients of KServe ask these first."""
@@ -195,10 +202,7 @@ class ServingSuite(StageSuite):
         )
         assert "wind speed" in error.message, f"the message must name the column: {error}"
 
-    @pytest.mark.parametrize(
-        "body",
-        ["", "kein json", "{}", "[]", '{"instances": 3}', '{"instances": [[1]]}', '{"inputs": {}}'],
-    )
+    @pytest.mark.parametrize("body", WRONG_BODIES.values(), ids=WRONG_BODIES)
     def test_a_body_that_is_wrong_is_a_4xx(self, endpoint: Endpoint, body: str) -> None:
         """With a sentence, in both protocols; never a 500."""
         for path in (f"/v1/models/{endpoint.name}:predict", f"/v2/models/{endpoint.name}/infer"):
@@ -228,19 +232,27 @@ class ServingSuite(StageSuite):
         kinds = {event.headers["ce-type"].rpartition(".")[2]: event for event in events}
         assert set(kinds) == {"request", "response"}, f"one event each, not {sorted(kinds)}"
         assert json.loads(kinds["request"].body)["instances"] == list(ROWS), "the raw request is logged"
-        assert json.loads(kinds["response"].body)["predictions"] == list(answer.predictions)
+        assert json.loads(kinds["response"].body)["predictions"] == list(answer.predictions), (
+            "the raw answer is logged"
+        )
         for kind, event in kinds.items():
-            assert event.headers["ce-type"] == f"org.kubeflow.serving.inference.{kind}"
-            assert event.headers["ce-specversion"] == "1.0"
-            assert event.headers["ce-inferenceservicename"] == endpoint.name
-            assert event.headers["ce-component"] == "predictor"
+            assert event.headers["ce-type"] == f"org.kubeflow.serving.inference.{kind}", (
+                "ce-type must say whether it is request or response"
+            )
+            assert event.headers["ce-specversion"] == "1.0", "the events are CloudEvents 1.0"
+            assert event.headers["ce-inferenceservicename"] == endpoint.name, (
+                "ce-inferenceservicename must be the endpoint's name"
+            )
+            assert event.headers["ce-component"] == "predictor", "ce-component must be `predictor`"
             metadata = json.loads(event.headers["ce-metadata"])
-            assert {k.lower(): v for k, v in metadata.items()}["x-event-time"] == headers["X-Event-Time"]
+            assert {k.lower(): v for k, v in metadata.items()}["x-event-time"] == headers[
+                "X-Event-Time"
+            ], "the headers of `metadataHeaders` must be in ce-metadata"
             assert json.loads(event.headers["ce-annotations"]) == {
                 "modelyard.dev/model": MODEL,
                 "modelyard.dev/version": "1",
                 "modelyard.dev/revision": answer.revision,
-            }
+            }, "ce-annotations must name model, version and revision"
 
     def test_a_refused_request_is_not_logged(
         self, endpoint: Endpoint, collector: EventCollector
@@ -260,7 +272,7 @@ class ServingSuite(StageSuite):
     ) -> None:
         """No new revision, no other URL."""
         again = server.apply(manifest(endpoint.name))
-        assert again == server.get(endpoint.name)
+        assert again == server.get(endpoint.name), "apply and get must agree"
         assert again.revisions == endpoint.revisions, "the same file again must not make a revision"
         assert again.url == endpoint.url, "the URL must stay"
 
@@ -288,7 +300,7 @@ class ServingSuite(StageSuite):
         server.apply(manifest(name))
         after = server.apply(manifest(name, logger={"mode": "request"}))
         assert [r.number for r in after.revisions][:1] == [2], "another spec must make a revision"
-        assert after.revisions[0].version == "1"
+        assert after.revisions[0].version == "1", "the new revision has the same model"
 
     def test_a_canary_gets_its_percentage(
         self, server: Server, name: str, manifest: WriteManifest
@@ -296,7 +308,9 @@ class ServingSuite(StageSuite):
         """The rest goes to the revision before."""
         server.apply(manifest(name))
         split = server.apply(manifest(name, f"models:/{MODEL}/2", canary=20))
-        assert [(r.version, r.traffic) for r in split.revisions] == [("2", 20), ("1", 80)]
+        assert [(r.version, r.traffic) for r in split.revisions] == [("2", 20), ("1", 80)], (
+            "the canary gets 20 percent, the revision before the rest"
+        )
         counted = shares(split, 200)
         assert 10 <= counted["2"] <= 75, f"of 200 requests about 40 must reach the canary, not {counted}"
         assert counted["1"] == 200 - counted["2"], f"every request must be answered: {counted}"
@@ -310,7 +324,9 @@ class ServingSuite(StageSuite):
         moved = server.apply(manifest(name, f"models:/{MODEL}/2", canary=60))
         names = [revision.name for revision in first.revisions]
         assert [r.name for r in moved.revisions] == names, "another percentage must not make a revision"
-        assert [r.traffic for r in moved.revisions] == [60, 40]
+        assert [r.traffic for r in moved.revisions] == [60, 40], (
+            "the new percentage must show in the revisions"
+        )
         for canary, version in ((100, "2"), (0, "1"), (100, "2")):
             moved = server.traffic(name, canary)
             assert moved.revisions[0].traffic == canary, f"traffic({canary}) gave {moved.revisions}"
@@ -329,7 +345,7 @@ class ServingSuite(StageSuite):
         assert server.get(name).revisions == before.revisions, "only reconcile may follow the alias"
         after = server.reconcile(name)
         assert [r.version for r in after.revisions][:2] == ["2", "1"], "reconcile must follow the alias"
-        assert shares(after, 10) == {"2": 10}
+        assert shares(after, 10) == {"2": 10}, "after reconcile only version 2 must answer"
 
     def test_a_revision_that_fails_leaves_the_old_one_answering(
         self, server: Server, name: str, manifest: WriteManifest
@@ -339,8 +355,10 @@ class ServingSuite(StageSuite):
         refusal(EnvironmentFault, "revision-failed", server.apply, manifest(name, "models:/broken/1"))
         after = server.get(name)
         assert shares(after, 10) == {"1": 10}, "the old revision must still answer"
-        assert [r.version for r in after.revisions if r.traffic] == ["1"]
-        assert after.url == before.url
+        assert [r.version for r in after.revisions if r.traffic] == ["1"], (
+            "only the old revision may have traffic"
+        )
+        assert after.url == before.url, "the URL must stay"
         server.apply(manifest(name, f"models:/{MODEL}/2"))
         assert shares(server.get(name), 10) == {"2": 10}, "a good file must work after a bad one"
 
@@ -403,8 +421,8 @@ class ServingSuite(StageSuite):
 
     def test_a_new_project_has_no_endpoints(self, fresh: Server) -> None:
         """Empty lists, no errors."""
-        assert fresh.endpoints() == []
-        assert list(fresh.services()) == []
+        assert fresh.endpoints() == [], "a new project has no endpoints"
+        assert list(fresh.services()) == [], "without endpoints there is nothing to start"
 
     def test_endpoints_are_listed_by_name_until_they_are_deleted(
         self, server: Server, endpoint: Endpoint, name: str, manifest: WriteManifest
@@ -413,9 +431,11 @@ class ServingSuite(StageSuite):
         made = server.apply(manifest(name))
         listed = [each.name for each in server.endpoints()]
         assert listed == sorted(listed), "endpoints must be sorted by name"
-        assert {name, endpoint.name} <= set(listed)
+        assert {name, endpoint.name} <= set(listed), "all endpoints must be listed"
         server.delete(name)
-        assert name not in [each.name for each in server.endpoints()]
+        assert name not in [each.name for each in server.endpoints()], (
+            "a deleted endpoint must not be listed"
+        )
         refusal(NotFoundError, "endpoint-not-found", server.get, name)
         refusal(EnvironmentFault, "endpoint-unreachable", made.predict, list(ROWS))
         again = server.apply(manifest(name, f"models:/{MODEL}/2"))
@@ -428,14 +448,18 @@ class ServingSuite(StageSuite):
             endpoint.predict(list(ROWS))
         lines = list(server.logs(endpoint.name, lines=2))
         assert len(lines) <= 2, f"two lines were asked for, not {len(lines)}"
-        assert all(isinstance(line, str) and not line.endswith("\n") for line in lines)
+        assert all(isinstance(line, str) and not line.endswith("\n") for line in lines), (
+            "log lines are texts without line ends"
+        )
 
     @pytest.mark.usefixtures("endpoint")
     def test_services_are_those_of_the_endpoints(self, server: Server) -> None:
         """`modelyard up` starts them; their names are unique."""
         specs = server.services()
         names = [spec.name for spec in specs]
-        assert all(isinstance(spec, ServiceSpec) for spec in specs)
+        assert all(isinstance(spec, ServiceSpec) for spec in specs), (
+            "services must be ServiceSpec records"
+        )
         assert len(set(names)) == len(names), f"two services have one name: {names}"
 
     # -- several at once --------------------------------------------------------------------
@@ -446,8 +470,10 @@ class ServingSuite(StageSuite):
         """And asks the same processes."""
         found = reopen().get(endpoint.name)
         assert found.url == endpoint.url, "another instance must find the running endpoint"
-        assert found.revisions == endpoint.revisions
-        assert list(found.predict(list(ROWS)).predictions) == [0.25] * len(ROWS)
+        assert found.revisions == endpoint.revisions, "another instance must see the same revisions"
+        assert list(found.predict(list(ROWS)).predictions) == [0.25] * len(ROWS), (
+            "the endpoint that another instance found must answer"
+        )
 
     def test_requests_at_the_same_time_are_all_answered(self, endpoint: Endpoint) -> None:
         """Each with its own id and its own number of rows."""
@@ -461,4 +487,6 @@ class ServingSuite(StageSuite):
 
     def test_records_survive_json(self, endpoint: Endpoint) -> None:
         """`--json` prints them, and other tools read that."""
-        assert Endpoint.from_dict(json.loads(json.dumps(endpoint.to_dict()))) == endpoint
+        assert Endpoint.from_dict(json.loads(json.dumps(endpoint.to_dict()))) == endpoint, (
+            "the endpoint does not survive JSON"
+        )

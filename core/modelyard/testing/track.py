@@ -74,6 +74,7 @@ class TrackSuite(StageSuite):
 
     stage = "track"
     protocol = Tracker
+    reads = "runs"
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -160,7 +161,7 @@ class TrackSuite(StageSuite):
         """A cell that runs twice is no error."""
         tracker.log(run.id, params={"depth": 6})
         tracker.log(run.id, params={"depth": 6})
-        assert tracker.get(run.id).params["depth"] == "6"
+        assert tracker.get(run.id).params["depth"] == "6", "logging the same value again must keep it"
 
     def test_a_changed_parameter_is_refused(self, tracker: Tracker, run: Run) -> None:
         """The first value stays, and the error names the parameter."""
@@ -225,7 +226,9 @@ class TrackSuite(StageSuite):
         tracker.log(run.id, data=uses[1:])
         tracker.log(run.id, data=[DataUse(role="valid", ref=data_ref("wetter"))])
         got = {(use.role, use.ref.name): use.ref for use in tracker.get(run.id).data}
-        assert set(got) == {("train", "flüge"), ("test", "flüge"), ("valid", "wetter")}
+        assert set(got) == {("train", "flüge"), ("test", "flüge"), ("valid", "wetter")}, (
+            "each role of each data version must be kept"
+        )
         assert got["train", "flüge"] == data_ref("flüge"), "the data version came back changed"
 
     def test_a_tag_can_be_changed(self, tracker: Tracker, run: Run) -> None:
@@ -240,7 +243,9 @@ class TrackSuite(StageSuite):
         """What the tracker adds for itself must not look like the user's results."""
         tracker.log(run.id)
         got = tracker.get(run.id)
-        assert (dict(got.params), dict(got.metrics), got.data, got.models) == ({}, {}, (), ())
+        assert (dict(got.params), dict(got.metrics), got.data, got.models) == ({}, {}, (), ()), (
+            "a bare run must show no parameters, metrics, data or models"
+        )
 
     # -- files and models -------------------------------------------------------------------
 
@@ -269,7 +274,9 @@ class TrackSuite(StageSuite):
     def test_a_model_needs_no_example_and_no_files(self, tracker: Tracker, run: Run, model: Any) -> None:
         """And then has no lineage."""
         logged = tracker.log_model(run.id, model)
-        assert tracker.logged_model(logged.uri) == logged
+        assert tracker.logged_model(logged.uri) == logged, (
+            "`logged_model` must give what `log_model` gave"
+        )
         assert logged.lineage_id is None, "without lineage.json there is no lineage_id"
 
     def test_two_models_of_a_run_are_both_kept(
@@ -347,7 +354,7 @@ class TrackSuite(StageSuite):
         run = tracker.start(name, CONTEXT)
         tracker.start(f"{name} not", CONTEXT)
         assert [found.id for found in tracker.runs(name=name)] == [run.id], f"runs(name={name!r})"
-        assert tracker.get(run.id).name == name
+        assert tracker.get(run.id).name == name, "the name came back changed"
 
     def test_a_new_project_has_no_runs(self, fresh: Tracker) -> None:
         """Empty lists, no errors."""
@@ -405,5 +412,9 @@ class TrackSuite(StageSuite):
         """`--json` prints them, and other tools read that."""
         logged = tracker.log_model(run.id, model)
         ended = tracker.finish(run.id)
-        assert Run.from_dict(json.loads(json.dumps(ended.to_dict()))) == ended
-        assert LoggedModel.from_dict(json.loads(json.dumps(logged.to_dict()))) == logged
+        assert Run.from_dict(json.loads(json.dumps(ended.to_dict()))) == ended, (
+            "the run does not survive JSON"
+        )
+        assert LoggedModel.from_dict(json.loads(json.dumps(logged.to_dict()))) == logged, (
+            "the logged model does not survive JSON"
+        )

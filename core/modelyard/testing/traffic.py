@@ -12,6 +12,16 @@ from modelyard.testing.models import ROWS
 
 #: What versions 1 and 2 of the sample model predict.
 ANSWERS = {"1": 0.25, "2": 0.75}
+#: Bodies that are wrong in both protocols.
+WRONG_BODIES = {
+    "empty": "",
+    "no json": "kein json",
+    "nothing in it": "{}",
+    "list": "[]",
+    "no rows": '{"instances": 3}',
+    "short row": '{"instances": [[1]]}',
+    "no tensors": '{"inputs": {}}',
+}
 
 
 def shares(endpoint: Endpoint, requests: int) -> Counter[str]:

@@ -1,0 +1,17 @@
+"""The table `[providers.kserve]`."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class KserveSettings(BaseModel):
+    """How InferenceServices run here."""
+
+    model_config = ConfigDict(extra="forbid")
+    ready_timeout: float = Field(120.0, gt=0, description="Seconds that a model may take to load.")
+    trust_pickle: bool = Field(
+        False,
+        description="Load pickles from plain folders too. A pickle runs code: without this, only those are "
+        "loaded that the registry handed out with their recorded SHA-256.",
+    )

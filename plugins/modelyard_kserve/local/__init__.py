@@ -1,0 +1,1 @@
+"""InferenceServices as processes on this machine: a gateway per endpoint, a model server per model."""

@@ -1,0 +1,104 @@
+"""What an endpoint shall be (written by commands) and what it is (written by its gateway), on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from modelyard.state import read_json, write_json
+
+DESIRED, OBSERVED = "desired.json", "observed.json"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One revision: which model, with which environment."""
+
+    number: int
+    name: str
+    model: str
+    version: str
+    path: str
+    digest: str
+    storage_uri: str
+    spec_digest: str
+    created: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    trust_pickle: bool = False
+
+    @property
+    def key(self) -> str:
+        """Revisions with the same key are served by the same process."""
+        env = ",".join(f"{k}={v}" for k, v in sorted(self.env.items()))
+        return f"{self.path}|{self.digest}|{env}"
+
+
+@dataclass(frozen=True)
+class Desired:
+    """An endpoint as commands want it; `generation` rises with every change.
+
+    `rolled_out` is the last revision that got all traffic, and gets what the canary does not.
+    """
+
+    name: str
+    namespace: str
+    generation: int
+    manifest: str
+    storage_uri: str
+    canary: int | None
+    rolled_out: int
+    revisions: tuple[Wanted, ...]
+    created: str
+    notes: tuple[str, ...] = ()
+    logger: Mapping[str, Any] | None = None
+
+    @property
+    def newest(self) -> Wanted:
+        """The revision that was made last."""
+        return self.revisions[-1]
+
+    def revision(self, number: int) -> Wanted:
+        """A revision by number."""
+        return next(r for r in self.revisions if r.number == number)
+
+    def split(self, ready: Mapping[int, bool]) -> dict[int, int]:
+        """Percent of traffic per revision number, by Knative's rules: a newest revision that is not
+        ready gets nothing."""
+        newest, before = self.newest.number, self.rolled_out
+        if newest == before:
+            return {newest: 100}
+        if not ready.get(newest):
+            return {before: 100}
+        share = 100 if self.canary is None else self.canary
+        return {
+            number: percent for number, percent in ((newest, share), (before, 100 - share)) if percent
+        }
+
+    def settled(self, ready: Mapping[int, bool]) -> Desired:
+        """With the newest revision noted as rolled out, once it has all traffic."""
+        if self.split(ready) == {self.newest.number: 100}:
+            return replace(self, rolled_out=self.newest.number)
+        return self
+
+
+def load(folder: Path) -> Desired | None:
+    """The desired state in an endpoint's folder, or None."""
+    value = read_json(folder / DESIRED)
+    if value is None:
+        return None
+    revisions = tuple(Wanted(**revision) for revision in value.pop("revisions"))
+    notes = tuple(value.pop("notes"))
+    return Desired(**value, revisions=revisions, notes=notes)
+
+
+def save(folder: Path, desired: Desired) -> None:
+    """Write the desired state whole."""
+    write_json(folder / DESIRED, asdict(desired), mode=0o600)
+
+
+def observed(folder: Path) -> dict[str, Any]:
+    """What the gateway says: `generation`, and per revision `ready` and `message`."""
+    value = read_json(folder / OBSERVED)
+    return value if isinstance(value, dict) else {"generation": 0, "revisions": {}}

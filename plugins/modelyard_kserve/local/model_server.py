@@ -1,0 +1,118 @@
+"""The model server of one model: V1 and V2 JSON on a Unix socket, started and ended by the gateway.
+
+    python -m modelyard_kserve.local.model_server --folder MODEL --socket PATH --name NAME ...
+
+It ends when its standard input closes, so that it never outlives a gateway that was killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from modelyard.errors import ModelyardError
+from modelyard_kserve.local import protocol
+from modelyard_kserve.local.asgi import Answer, Request, application
+from modelyard_kserve.local.loader import LoadedModel, load
+
+
+class ModelApp:
+    """Answers for one model under one name; the identity headers are the gateway's."""
+
+    def __init__(self, name: str, version: str, model: LoadedModel, probabilities: bool) -> None:
+        self._name, self._version, self._model = name, version, model
+        self._probabilities = probabilities
+        # One thread: scikit-learn uses the cores itself, and health must answer meanwhile.
+        self._thread = ThreadPoolExecutor(1)
+
+    async def __call__(self, request: Request) -> Answer:
+        """Route by path."""
+        path, model = request.path, f"models/{self._name}"
+        if request.method == "POST" and path == f"/v1/{model}:predict":
+            return await self._predict(request, version=1)
+        if request.method == "POST" and path == f"/v2/{model}/infer":
+            return await self._predict(request, version=2)
+        fixed = {
+            "/": {"status": "alive"},
+            "/v1/models": {"models": [self._name]},
+            f"/v1/{model}": {"name": self._name, "ready": True},
+            "/v2": {"name": "modelyard", "version": "2", "extensions": []},
+            "/v2/health/live": {"live": True},
+            "/v2/health/ready": {"ready": True},
+            f"/v2/{model}": protocol.metadata(self._name, self._version, self._model),
+            f"/v2/{model}/ready": {"name": self._name, "ready": True},
+        }
+        if path in fixed:
+            return (
+                Answer(200, fixed[path])
+                if request.method == "GET"
+                else Answer.error(405, "only GET works here")
+            )
+        if "/models/" in path:
+            return Answer.error(404, f"no model answers on {path}; this endpoint serves '{self._name}'")
+        return Answer.error(404, f"there is nothing at {path}")
+
+    async def _predict(self, request: Request, version: int) -> Answer:
+        try:
+            body = request.json()
+            rows = (protocol.v1_rows if version == 1 else protocol.v2_rows)(self._model, body)
+        except ValueError as fault:
+            return Answer.error(400, str(fault))
+        try:
+            loop = asyncio.get_running_loop()
+            answers = await loop.run_in_executor(self._thread, self._model.answer, rows)
+        except ValueError as fault:  # what models say about rows that do not fit them
+            return Answer.error(400, " ".join(str(fault).split())[:500])
+        if version == 1:
+            return Answer(200, protocol.v1_response(answers))
+        request_id = body.get("id") or request.headers.get("x-request-id", "")
+        made = protocol.v2_response(self._name, self._version, request_id, answers, self._probabilities)
+        return Answer(200, made)
+
+
+def main() -> int:
+    """Load the model, then serve until told to stop; a model that can't be loaded is one line and status 3."""
+    options = argparse.ArgumentParser(prog="model_server")
+    for name in ("folder", "socket", "name", "version"):
+        options.add_argument(f"--{name}", required=True)
+    options.add_argument("--trust-pickle", action="store_true")
+    given = options.parse_args()
+    _end_with_parent()
+    probabilities = os.environ.get("PREDICT_PROBA", "").lower() == "true"
+    try:
+        model = load(Path(given.folder), trust_pickle=given.trust_pickle, probabilities=probabilities)
+    except ModelyardError as fault:
+        print(f"error: {fault.message}", flush=True)
+        return 3
+    import uvicorn
+
+    app = application(ModelApp(given.name, given.version, model, probabilities))
+    uvicorn.run(
+        app,
+        uds=given.socket,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=3600,
+        timeout_graceful_shutdown=5,
+    )
+    return 0
+
+
+def _end_with_parent() -> None:
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The payload logger: KServe's two CloudEvents per answered call, sent behind the caller's back.
+
+Bounded in events and bytes; what does not fit is dropped and counted, oldest first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from modelyard_kserve.local.asgi import Request
+
+_MOST_EVENTS = 20_000
+_MOST_BYTES = 128 * 1024 * 1024
+_TRIES = 5
+_PREFIX = "org.kubeflow.serving.inference"
+
+
+class PayloadLog:
+    """Sends events to a collector from a task of its own.
+
+    Args:
+        url: where to POST; None drops everything and counts it.
+        mode: `all`, `request` or `response`.
+        metadata_headers: request headers that go into `ce-metadata`.
+    """
+
+    def __init__(self, url: str | None, mode: str, metadata_headers: tuple[str, ...]) -> None:
+        self.url, self._mode = url, mode
+        self._metadata = metadata_headers
+        self._queue: deque[tuple[dict[str, str], bytes]] = deque()
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.counts = {"stored": 0, "dropped": 0}
+
+    def note(self, request: Request, request_id: str, source: Mapping[str, str], answer: bytes) -> None:
+        """Queue the events of one answered call.
+
+        Args:
+            source: `service`, `namespace`, `model`, `version`, `revision`.
+        """
+        base = {
+            "content-type": "application/json",
+            "ce-specversion": "1.0",
+            "ce-id": request_id,
+            "ce-source": f"http://{source['service']}.{source['namespace']}",
+            "ce-time": datetime.now(timezone.utc).isoformat(),
+            "ce-inferenceservicename": source["service"],
+            "ce-namespace": source["namespace"],
+            "ce-component": "predictor",
+            "ce-endpoint": source["revision"],
+            "ce-metadata": json.dumps(self._named_headers(request)),
+            "ce-annotations": json.dumps(
+                {f"modelyard.dev/{key}": source[key] for key in ("model", "version", "revision")}
+            ),
+        }
+        if self._mode in ("all", "request"):
+            self._put({**base, "ce-type": f"{_PREFIX}.request"}, request.body)
+        if self._mode in ("all", "response"):
+            self._put({**base, "ce-type": f"{_PREFIX}.response"}, answer)
+
+    async def run(self) -> None:
+        """Send what is queued, until cancelled."""
+        import httpx
+
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            while True:
+                while not self._queue:
+                    self._idle.set()
+                    self._wake.clear()
+                    await self._wake.wait()
+                self._idle.clear()
+                headers, body = self._queue.popleft()
+                self._bytes -= len(body)
+                sent = await self._sent(client, headers, body)
+                self.counts["stored" if sent else "dropped"] += 1
+
+    async def drained(self, seconds: float) -> None:
+        """Wait until all was sent, at most so long."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._until_idle(), seconds)
+
+    async def _until_idle(self) -> None:
+        while self._queue or not self._idle.is_set():
+            await asyncio.sleep(0.02)
+
+    async def _sent(self, client: Any, headers: dict[str, str], body: bytes) -> bool:
+        import httpx
+
+        if self.url is None:
+            return False
+        for attempt in range(_TRIES):
+            try:
+                if (await client.post(self.url, headers=headers, content=body)).status_code < 300:
+                    return True
+            except httpx.HTTPError:
+                pass
+            await asyncio.sleep(0.1 * 2**attempt)
+        return False
+
+    def _put(self, headers: dict[str, str], body: bytes) -> None:
+        self._queue.append((headers, body))
+        self._bytes += len(body)
+        while len(self._queue) > _MOST_EVENTS or self._bytes > _MOST_BYTES:
+            _, dropped = self._queue.popleft()
+            self._bytes -= len(dropped)
+            self.counts["dropped"] += 1
+        self._wake.set()
+
+    def _named_headers(self, request: Request) -> dict[str, str]:
+        return {n: request.headers[n.lower()] for n in self._metadata if n.lower() in request.headers}

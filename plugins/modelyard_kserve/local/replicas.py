@@ -1,0 +1,128 @@
+"""Model-server processes of a gateway: started on a Unix socket, watched, restarted, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from modelyard_kserve.local.desired import Wanted
+
+_BACKOFF = (0.2, 1.0, 3.0, 10.0)
+#: A server that ran this long and then died is started again as if it had never failed.
+_SETTLED_SECONDS = 60.0
+_LOAD_FAILED = 3
+
+
+class Replica:
+    """The process behind one model; several revisions of the same model share it.
+
+    Args:
+        wanted: the first revision that needs it.
+        sockets: a folder with a short path: socket paths are limited to about 100 characters.
+        name: the name under which it serves.
+        log: where it writes.
+    """
+
+    def __init__(self, wanted: Wanted, sockets: Path, name: str, log: Path) -> None:
+        self.wanted = wanted
+        self.socket = sockets / f"{wanted.number}.sock"
+        self._name, self._log = name, log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failures = 0
+        self._started = self._not_before = 0.0
+        self.ready = False
+        self.message = "loading the model"
+        self.failed = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._process.pid if self._process else None
+
+    async def tend(self) -> None:
+        """Start it, notice that it is ready or gone, start it again; called every few milliseconds."""
+        if self._process is None:
+            if time.monotonic() >= self._not_before:
+                self._start()
+        elif self._process.poll() is not None:
+            self._died()
+        elif not self.ready:
+            self.ready = await self._answers()
+            if self.ready:
+                self.message, self.failed = "", False
+
+    def _start(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.socket.unlink()
+        wanted = self.wanted
+        argv = [sys.executable, "-m", "modelyard_kserve.local.model_server"]
+        argv += ["--folder", wanted.path, "--socket", str(self.socket)]
+        argv += ["--name", self._name, "--version", wanted.version]
+        argv += ["--trust-pickle"] if wanted.trust_pickle else []
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **wanted.env},
+            )
+        self._started = time.monotonic()
+
+    def _died(self) -> None:
+        assert self._process is not None
+        status = self._process.returncode
+        if self._process.stdin:
+            self._process.stdin.close()
+        if self.ready and time.monotonic() - self._started > _SETTLED_SECONDS:
+            self._failures = 0
+        self._process, self.ready = None, False
+        self.message = self._last_words() or f"the model server ended with status {status}"
+        # A model that can't be loaded will not load the next time either; say so at once.
+        self.failed = status == _LOAD_FAILED or self._failures >= 2
+        self._not_before = time.monotonic() + _BACKOFF[min(self._failures, len(_BACKOFF) - 1)]
+        self._failures += 1
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = self._log.read_bytes()[-4000:].decode(errors="replace").splitlines()
+            said = [line for line in lines if line.startswith("error: ")]
+            return said[-1].removeprefix("error: ") if said else ""
+        return ""
+
+    async def _answers(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(self.socket))
+        except OSError:
+            return False
+        try:
+            writer.write(b"GET /v2/health/ready HTTP/1.0\r\nHost: model\r\n\r\n")
+            line = await asyncio.wait_for(reader.readline(), 2)
+        except (OSError, asyncio.TimeoutError):
+            return False
+        finally:
+            writer.close()
+        return b" 200 " in line
+
+    async def end(self) -> None:
+        """TERM, then KILL after five seconds."""
+        process = self._process
+        if process is None:
+            return
+        if process.stdin:
+            process.stdin.close()
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 5
+        while process.poll() is None and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        self._process, self.ready = None, False

@@ -1,0 +1,214 @@
+"""An InferenceService file: read, checked against the SDK's classes and KServe's rules, understood."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelyard.digests import digest_of
+from modelyard.errors import ConfigError
+from modelyard.state import fault_of
+from modelyard_kserve.schema import faults
+
+#: Model formats that the local model server loads.
+FORMATS = ("mlflow", "sklearn")
+#: Fields of the predictor that a local process honours.
+_HONOURED = {"model", "logger", "canaryTrafficPercent", "minReplicas", "maxReplicas"}
+#: Fields that change answers: to ignore them would be a lie.
+_REFUSED = {"batcher", "workerSpec"}
+
+
+@dataclass(frozen=True)
+class Logger:
+    """`spec.predictor.logger`."""
+
+    mode: str
+    url: str | None
+    metadata_headers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an InferenceService file asks for.
+
+    Attributes:
+        text: the file as it was.
+        canary: percent for the newest revision, or None.
+        env: environment of the model server.
+        spec_digest: identifies everything that makes a new revision when it changes.
+        notes: what the file says that this target does not do.
+    """
+
+    text: str
+    name: str
+    namespace: str
+    storage_uri: str
+    model_format: str
+    canary: int | None
+    logger: Logger | None
+    env: Mapping[str, str]
+    spec_digest: str
+    notes: tuple[str, ...] = field(default=())
+
+
+def read(file: Path) -> Manifest:
+    """Read an InferenceService file.
+
+    Raises:
+        ConfigError: `manifest-invalid`, with file, line and field.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as fault:
+        raise _invalid(str(file), f"it is not UTF-8 text: {fault}") from None
+    except OSError as fault:
+        raise fault_of(fault, file) from fault
+    return parse(text, str(file))
+
+
+def parse(text: str, where: str) -> Manifest:
+    """The manifest in a text; `where` names it in messages."""
+    import yaml
+
+    try:
+        documents = [
+            document for document in yaml.compose_all(text, yaml.SafeLoader) if document is not None
+        ]
+        values = [value for value in yaml.safe_load_all(text) if value is not None]
+    except yaml.YAMLError as fault:
+        raise _invalid(where, " ".join(str(fault).split())) from None
+    if len(values) != 1 or not isinstance(values[0], dict):
+        raise _invalid(where, f"it holds {len(values)} documents, not one InferenceService")
+    return _Reader(values[0], documents[0], where).manifest(text)
+
+
+class _Reader:
+    def __init__(self, value: dict[str, Any], node: Any, where: str) -> None:
+        self._value, self._node, self._where = value, node, where
+
+    def manifest(self, text: str) -> Manifest:
+        self._require_kind()
+        for fault in faults(self._value, "V1beta1InferenceService"):
+            raise self._fault(fault.path, fault.message)
+        predictor = self._predictor()
+        model = predictor["model"]
+        self._require_rules(predictor, model)
+        logger = predictor.get("logger")
+        env = {str(item["name"]): str(item.get("value", "")) for item in model.get("env") or []}
+        counted = {k: v for k, v in predictor.items() if k not in ("canaryTrafficPercent",)}
+        return Manifest(
+            text=text,
+            name=self._value["metadata"]["name"],
+            namespace=self._value["metadata"].get("namespace") or "default",
+            storage_uri=model["storageUri"],
+            model_format=model["modelFormat"]["name"],
+            canary=predictor.get("canaryTrafficPercent"),
+            logger=None if logger is None else self._logger(logger),
+            env=env,
+            spec_digest=digest_of(counted),
+            notes=self._notes(predictor, model),
+        )
+
+    def _require_kind(self) -> None:
+        for key, wanted in (("apiVersion", "serving.kserve.io/v1beta1"), ("kind", "InferenceService")):
+            if self._value.get(key) != wanted:
+                raise self._fault((key,), f"{self._value.get(key)!r} is not '{wanted}'")
+        name = (self._value.get("metadata") or {}).get("name")
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name):
+            raise self._fault(
+                ("metadata", "name"), f"{name!r} is not a name of lower-case letters, digits and '-'"
+            )
+
+    def _predictor(self) -> dict[str, Any]:
+        spec = self._value.get("spec") or {}
+        for part in ("transformer", "explainer"):
+            if spec.get(part):
+                raise self._fault(("spec", part), "is not run by local processes yet; leave it out here")
+        if spec.get("canary"):
+            raise self._fault(
+                ("spec", "canary"),
+                "is for KServe's Standard mode; use spec.predictor.canaryTrafficPercent",
+            )
+        predictor = spec.get("predictor")
+        if not predictor:
+            raise self._fault(("spec", "predictor"), "is missing")
+        if not predictor.get("model"):
+            others = [
+                key for key in predictor if key in ("sklearn", "xgboost", "lightgbm", "pytorch", "onnx")
+            ]
+            instead = f"; write it instead of '{others[0]}'" if others else ""
+            raise self._fault(("spec", "predictor", "model"), f"is missing{instead}")
+        return dict(predictor)
+
+    def _require_rules(self, predictor: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+        at = ("spec", "predictor")
+        for refused in sorted(_REFUSED & predictor.keys()):
+            raise self._fault((*at, refused), "would change answers and is not done by local processes")
+        if not model.get("storageUri"):
+            raise self._fault((*at, "model", "storageUri"), "is missing: where the model lies")
+        format_name = (model.get("modelFormat") or {}).get("name")
+        if format_name not in FORMATS:
+            raise self._fault(
+                (*at, "model", "modelFormat", "name"),
+                f"{format_name!r} is not served here; known: {', '.join(FORMATS)}",
+            )
+        canary = predictor.get("canaryTrafficPercent")
+        if canary is not None and not 0 <= canary <= 100:
+            raise self._fault(
+                (*at, "canaryTrafficPercent"), f"{canary} is not a percentage from 0 to 100"
+            )
+        least, most = predictor.get("minReplicas"), predictor.get("maxReplicas")
+        if least is not None and most and least > most:
+            raise self._fault((*at, "minReplicas"), f"{least} is more than maxReplicas, {most}")
+
+    def _logger(self, logger: Mapping[str, Any]) -> Logger:
+        mode = logger.get("mode") or "all"
+        if mode not in ("all", "request", "response"):
+            raise self._fault(
+                ("spec", "predictor", "logger", "mode"), f"{mode!r} is not all, request or response"
+            )
+        return Logger(mode, logger.get("url"), tuple(logger.get("metadataHeaders") or ()))
+
+    def _notes(self, predictor: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[str, ...]:
+        ignored = [f"spec.predictor.{key}" for key in predictor if key not in _HONOURED]
+        known = {"modelFormat", "storageUri", "env", "protocolVersion", "name", "runtime"}
+        ignored += [f"spec.predictor.model.{key}" for key in model if key not in known]
+        if (predictor.get("minReplicas") or 1) != 1 or (predictor.get("maxReplicas") or 1) != 1:
+            ignored.append("replicas other than one")
+        return tuple(f"without effect on local processes: {what}" for what in ignored)
+
+    def _fault(self, path: tuple[str | int, ...], message: str) -> ConfigError:
+        line = _line(self._node, path)
+        return _invalid(f"{self._where}, line {line}", f"{_dotted(path)}: {message}")
+
+
+def _line(node: Any, path: tuple[str | int, ...]) -> int:
+    """The line of the deepest part of the path that is there."""
+    line = int(node.start_mark.line) + 1
+    for part in path:
+        if isinstance(part, int) and isinstance(node.value, list) and part < len(node.value):
+            node = node.value[part]
+        elif isinstance(part, str) and isinstance(node.value, list):
+            pairs = [pair for pair in node.value if isinstance(pair, tuple) and pair[0].value == part]
+            if not pairs:
+                return line
+            line, node = int(pairs[0][0].start_mark.line) + 1, pairs[0][1]
+            continue
+        else:
+            return line
+        line = int(node.start_mark.line) + 1
+    return line
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".")
+
+
+def _invalid(where: str, message: str) -> ConfigError:
+    return ConfigError("manifest-invalid", f"{where}: {message}", "edit the file, then apply it again")

@@ -1,0 +1,299 @@
+"""The stage `serving`: InferenceServices as background processes of the project."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+
+from modelyard.digests import model_digest
+from modelyard.errors import EnvironmentFault, NotFoundError, UsageError
+from modelyard.records import Endpoint, Revision, now
+from modelyard.stages import ServiceSpec, StageContext
+from modelyard.state import locked
+from modelyard_kserve import manifest as manifests
+from modelyard_kserve.config import KserveSettings
+from modelyard_kserve.local import desired as states
+from modelyard_kserve.local.desired import Desired, Wanted
+from modelyard_kserve.manifest import Manifest
+
+#: Revisions that are remembered; older ones can't get traffic any more.
+_KEPT = 10
+
+
+class KserveServer:
+    """See `modelyard.stages.Server`; the promises are written there."""
+
+    def __init__(self, context: StageContext) -> None:
+        self._context = context
+        self._settings: KserveSettings = context.settings or KserveSettings()  # type: ignore[call-arg,unused-ignore]
+        self._folder = context.state / "endpoints"
+
+    # -- asking -----------------------------------------------------------------------------
+
+    def endpoints(self) -> list[Endpoint]:
+        """See `Server.endpoints`."""
+        return [self.get(name) for name in self._names()]
+
+    def get(self, name: str) -> Endpoint:
+        """See `Server.get`."""
+        return self._endpoint(self._desired(name))
+
+    def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
+        """See `Server.logs`."""
+        self._desired(name)
+        return self._context.services.logs(_service(name), lines=lines)
+
+    def services(self) -> Sequence[ServiceSpec]:
+        """See `Server.services`."""
+        return [self._spec(self._desired(name)) for name in self._names()]
+
+    # -- changing ---------------------------------------------------------------------------
+
+    def apply(self, manifest: Path, *, wait: bool = True) -> Endpoint:
+        """See `Server.apply`."""
+        return self._applied(manifests.read(manifest), wait)
+
+    def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:
+        """See `Server.reconcile`."""
+        wanted = self._desired(name)
+        return self._applied(manifests.parse(wanted.manifest, f"the applied file of '{name}'"), wait)
+
+    def traffic(self, name: str, canary: int) -> Endpoint:
+        """See `Server.traffic`."""
+        with self._locked(name):
+            wanted = self._desired(name)
+            if wanted.newest.number == wanted.rolled_out and canary != 100:
+                raise UsageError(
+                    "no-canary",
+                    f"'{name}' has one revision, so there is nothing to split",
+                    "apply a file with another model first",
+                )
+            changed = replace(wanted, canary=canary, generation=wanted.generation + 1)
+            states.save(self._at(name), changed)
+        return self._started(changed, wait=True)
+
+    def delete(self, name: str) -> None:
+        """See `Server.delete`."""
+        with self._locked(name):
+            self._desired(name)
+            self._context.services.stop(_service(name))
+            shutil.rmtree(self._at(name))
+
+    # -- the steps --------------------------------------------------------------------------
+
+    def _applied(self, manifest: Manifest, wait: bool) -> Endpoint:
+        with self._locked(manifest.name):
+            before = states.load(self._at(manifest.name))
+            settled = before.settled(self._ready(before)) if before else None
+            revision = self._revision(manifest, settled)
+            wanted = self._next(manifest, settled, revision)
+            if wanted != before:
+                states.save(self._at(manifest.name), wanted)
+        return self._started(wanted, wait)
+
+    def _revision(self, manifest: Manifest, before: Desired | None) -> Wanted:
+        """The revision that the manifest asks for: the newest one again if nothing of it changed."""
+        uri = manifest.storage_uri
+        registered = uri.startswith("models:/")
+        if registered:
+            resolved = self._context.resolve_model(uri)
+            path, model, version = resolved.path, resolved.version.name, resolved.version.version
+            digest = model_digest(path)
+            trusted = resolved.version.digest in (None, digest)
+            if not trusted:
+                raise EnvironmentFault(
+                    "model-changed",
+                    f"the files of {resolved.version.ref} are not those that were registered",
+                    f"modelyard models show {resolved.version.ref}",
+                )
+        else:
+            path, model, version, trusted = (
+                self._plain_folder(uri),
+                manifest.name,
+                "0",
+                self._settings.trust_pickle,
+            )
+            digest = model_digest(path)
+        number = before.newest.number + 1 if before else 1
+        made = Wanted(
+            number=number,
+            name=f"{manifest.name}-{number:05d}",
+            model=model,
+            version=version,
+            path=str(path),
+            digest=digest,
+            storage_uri=uri,
+            spec_digest=manifest.spec_digest,
+            created=now().isoformat(),
+            env=dict(manifest.env),
+            trust_pickle=trusted,
+        )
+        newest = before.newest if before else None
+        same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (
+            made.key,
+            made.model,
+            made.version,
+            made.spec_digest,
+        )
+        return newest if same and newest is not None else made
+
+    def _next(self, manifest: Manifest, before: Desired | None, revision: Wanted) -> Desired:
+        logger = None if manifest.logger is None else asdict(manifest.logger)
+        if logger is not None:
+            logger["metadata_headers"] = list(logger["metadata_headers"])
+        if before is None:
+            return Desired(
+                name=manifest.name,
+                namespace=manifest.namespace,
+                generation=1,
+                manifest=manifest.text,
+                storage_uri=manifest.storage_uri,
+                canary=manifest.canary,
+                rolled_out=revision.number,
+                revisions=(revision,),
+                created=now().isoformat(),
+                notes=manifest.notes,
+                logger=logger,
+            )
+        revisions = before.revisions
+        if revision is not before.newest:
+            revisions = (*[r for r in revisions if r.number != revision.number], revision)
+            kept = {r.number for r in revisions[-_KEPT:]} | {before.rolled_out}
+            revisions = tuple(r for r in revisions if r.number in kept)
+        changed = replace(
+            before,
+            namespace=manifest.namespace,
+            manifest=manifest.text,
+            storage_uri=manifest.storage_uri,
+            canary=manifest.canary,
+            revisions=revisions,
+            notes=manifest.notes,
+            logger=logger,
+        )
+        return before if changed == before else replace(changed, generation=before.generation + 1)
+
+    def _plain_folder(self, uri: str) -> Path:
+        path = Path(uri.removeprefix("file://"))
+        path = path if path.is_absolute() else self._context.root / path
+        if "://" in uri.removeprefix("file://") or not path.exists():
+            raise NotFoundError(
+                "model-files-missing",
+                f"there is no model at {uri}",
+                "storageUri is models:/NAME/VERSION, models:/NAME@ALIAS, or a folder",
+            )
+        return path
+
+    def _started(self, wanted: Desired, wait: bool) -> Endpoint:
+        self._context.services.start(self._spec(wanted))
+        if not wait:
+            return self._endpoint(wanted)
+        self._await(wanted)
+        with self._locked(wanted.name):
+            current = self._desired(wanted.name)
+            settled = current.settled(self._ready(current))
+            if settled != current:
+                settled = replace(settled, generation=current.generation + 1)
+                states.save(self._at(wanted.name), settled)
+        return self.get(wanted.name)
+
+    def _await(self, wanted: Desired) -> None:
+        """Until the gateway took the state over and the newest revision is ready, or failed."""
+        deadline = time.monotonic() + self._settings.ready_timeout
+        number = str(wanted.newest.number)
+        message = ""
+        while time.monotonic() < deadline:
+            seen = states.observed(self._at(wanted.name))
+            if seen["generation"] >= wanted.generation:
+                newest = seen["revisions"].get(number, {})
+                if newest.get("ready"):
+                    return
+                message = newest.get("message", "")
+                if newest.get("failed"):
+                    break
+            time.sleep(0.02)
+        else:
+            message = f"not ready after {self._settings.ready_timeout:.0f} s ({message})"
+        raise EnvironmentFault(
+            "revision-failed",
+            f"revision {wanted.newest.name} with {wanted.newest.model}/{wanted.newest.version}: {message}",
+            f"modelyard endpoints logs {wanted.name}",
+        )
+
+    def _spec(self, wanted: Desired) -> ServiceSpec:
+        folder = self._at(wanted.name)
+        log = folder.parents[2] / "logs" / f"{_service(wanted.name)}.log"
+        argv = [sys.executable, "-m", "modelyard_kserve.local.gateway"]
+        argv += ["--folder", str(folder), "--port", "{port}", "--log", str(log)]
+        if wanted.logger and not wanted.logger.get("url"):
+            sink = self._context.event_sink()
+            argv += ["--sink", sink] if sink else []
+        return ServiceSpec(name=_service(wanted.name), argv=tuple(argv), health="/healthz")
+
+    def _endpoint(self, wanted: Desired) -> Endpoint:
+        service = self._context.services.get(_service(wanted.name))
+        running = service is not None and service.status == "running"
+        seen = states.observed(self._at(wanted.name))["revisions"] if running else {}
+        ready = {r.number: bool(seen.get(str(r.number), {}).get("ready")) for r in wanted.revisions}
+        split = wanted.split(ready)
+        revisions = [
+            Revision(
+                name=r.name,
+                number=r.number,
+                model=r.model,
+                version=r.version,
+                storage_uri=r.storage_uri,
+                traffic=split.get(r.number, 0),
+                ready=ready[r.number],
+                created=datetime.fromisoformat(r.created),
+                message=seen.get(str(r.number), {}).get("message", ""),
+            )
+            for r in reversed(wanted.revisions)
+        ]
+        message = "; ".join(wanted.notes)
+        if not running:
+            message = "; ".join(["not running: modelyard up", *wanted.notes])
+        return Endpoint(
+            name=wanted.name,
+            url=service.url if service is not None and running else None,
+            ready=running and any(ready[number] for number in split),
+            storage_uri=wanted.storage_uri,
+            revisions=tuple(revisions),
+            created=datetime.fromisoformat(wanted.created),
+            message=message,
+        )
+
+    def _ready(self, wanted: Desired | None) -> dict[int, bool]:
+        if wanted is None:
+            return {}
+        seen = states.observed(self._at(wanted.name))["revisions"]
+        return {r.number: bool(seen.get(str(r.number), {}).get("ready")) for r in wanted.revisions}
+
+    def _desired(self, name: str) -> Desired:
+        found = states.load(self._at(name)) if name and "/" not in name else None
+        if found is None:
+            there = ", ".join(self._names()) or "none yet"
+            raise NotFoundError(
+                "endpoint-not-found",
+                f"there is no endpoint '{name}'; there are: {there}",
+                "modelyard endpoints apply -f FILE",
+            )
+        return found
+
+    def _names(self) -> list[str]:
+        return sorted(file.parent.name for file in self._folder.glob(f"*/{states.DESIRED}"))
+
+    def _at(self, name: str) -> Path:
+        return self._folder / name
+
+    def _locked(self, name: str) -> AbstractContextManager[None]:
+        return locked(self._folder / f"{name}.lock", doing=f"changing endpoint {name}")
+
+
+def _service(name: str) -> str:
+    return f"endpoint-{name}"

@@ -1,0 +1,139 @@
+"""The fields of an InferenceService, read from the kserve SDK's own model classes.
+
+Importing kserve costs seconds and reads the host program's command line; its generated classes
+state their fields as literal dictionaries, so these are read from the source files, each when
+a manifest reaches it.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from modelyard.errors import MissingRequirementError
+
+_PLAIN: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "datetime": (str,),
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something in a manifest that is not as the class says: where, and what."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+
+def faults(value: Any, kind: str, path: tuple[str | int, ...] = ()) -> Iterator[Fault]:
+    """Everything in the value that does not fit the SDK's type `kind`, outermost first.
+
+    Args:
+        value: what YAML gave.
+        kind: a type as the SDK writes it: `str`, `list[V1Container]`, `dict(str, str)`, a class.
+        path: where the value lies.
+    """
+    if value is None:
+        return
+    if kind.startswith(("list[", "List[")):
+        yield from _list_faults(value, kind[5:-1], path)
+    elif kind.startswith(("dict(", "Dict[")):
+        yield from _dict_faults(value, kind[5:-1].split(", ", 1)[1], path)
+    elif kind in _PLAIN:
+        if not isinstance(value, _PLAIN[kind]) or (isinstance(value, bool) and kind != "bool"):
+            yield Fault(path, f"{value!r:.60} is not {_article(kind)}")
+    elif kind != "object":
+        yield from _class_faults(value, kind, path)
+
+
+def _list_faults(value: Any, kind: str, path: tuple[str | int, ...]) -> Iterator[Fault]:
+    if not isinstance(value, list):
+        yield Fault(path, f"{value!r:.60} is not a list")
+        return
+    for number, item in enumerate(value):
+        yield from faults(item, kind, (*path, number))
+
+
+def _dict_faults(value: Any, kind: str, path: tuple[str | int, ...]) -> Iterator[Fault]:
+    if not isinstance(value, dict):
+        yield Fault(path, f"{value!r:.60} is not a mapping")
+        return
+    for key, item in value.items():
+        yield from faults(item, kind, (*path, str(key)))
+
+
+def _class_faults(value: Any, kind: str, path: tuple[str | int, ...]) -> Iterator[Fault]:
+    fields = fields_of(kind)
+    if fields is None:
+        return  # a type that neither SDK describes (a quantity, say): the cluster will judge it
+    if not isinstance(value, dict):
+        yield Fault(path, f"{value!r:.60} is not a mapping")
+        return
+    for key, item in value.items():
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.5)
+            meant = (
+                f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(fields))[:200]}"
+            )
+            yield Fault((*path, str(key)), f"unknown field{meant}")
+        else:
+            yield from faults(item, fields[key], (*path, str(key)))
+
+
+@cache
+def fields_of(kind: str) -> dict[str, str] | None:
+    """Field name in YAML -> type of a class of the kserve or kubernetes SDK; None: neither has it."""
+    for folder in _folders():
+        file = folder / f"{_snake(kind)}.py"
+        if file.is_file():
+            return _read(file)
+    return None
+
+
+def _read(file: Path) -> dict[str, str]:
+    literals: dict[str, dict[str, str]] = {}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        # The generators of the two SDKs differ: plain and annotated assignments.
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        name = target.id if isinstance(target, ast.Name) else ""
+        if name in ("openapi_types", "attribute_map") and isinstance(node, (ast.Assign, ast.AnnAssign)):
+            literals[name] = ast.literal_eval(node.value) if node.value else {}
+    return {literals["attribute_map"][name]: kind for name, kind in literals["openapi_types"].items()}
+
+
+@cache
+def _folders() -> tuple[Path, ...]:
+    found = []
+    for package, inside in (("kserve", "models"), ("kubernetes", "client/models")):
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise MissingRequirementError(
+                "extra-missing",
+                f"reading InferenceServices needs {package}",
+                "pip install 'modelyard[kserve]'",
+            )
+        found.append(Path(next(iter(spec.submodule_search_locations))) / inside)
+    return tuple(found)
+
+
+def _snake(name: str) -> str:
+    """The file name that the SDKs' generator gives a class."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower()
+
+
+def _article(kind: str) -> str:
+    return {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false"}.get(
+        kind, kind
+    )
