@@ -123,9 +123,7 @@ def _providers_with_settings() -> Iterator[object]:
                 yield offered
 
 
-def _commands(
-    group: click.Group, words: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def _commands(group: click.Group, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -159,9 +157,7 @@ def _codes() -> dict[str, tuple[int, str]]:
         if isinstance(kind, type) and issubclass(kind, errors.ModelyardError)
     }
     found: dict[str, tuple[int, str]] = {}
-    for file in sorted(
-        [*ROOT.glob("core/modelyard/**/*.py"), *ROOT.glob("plugins/modelyard_*/**/*.py")]
-    ):
+    for file in sorted([*ROOT.glob("core/modelyard/**/*.py"), *ROOT.glob("plugins/modelyard_*/**/*.py")]):
         if "testing" in file.parts:
             continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

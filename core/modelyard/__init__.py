@@ -14,10 +14,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
-if sys.version_info < (3, 10):  # pip refuses too, but a checkout on PYTHONPATH gets this far
-    sys.stderr.write(
-        "error: modelyard needs Python 3.10 or newer, this is %d.%d\n" % sys.version_info[:2]
-    )
+if sys.version_info < (3, 10):  # noqa: UP036 - pip refuses too, a checkout on PYTHONPATH gets this far
+    sys.stderr.write("error: modelyard needs Python 3.10 or newer, this is {}.{}\n".format(*sys.version_info))
     raise SystemExit(7)
 
 if TYPE_CHECKING:

@@ -152,6 +152,4 @@ def _number(name: str, value: object) -> float:
     try:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise UsageError(
-            "metric-not-a-number", f"metric '{name}' is {value!r:.60}, not a number"
-        ) from None
+        raise UsageError("metric-not-a-number", f"metric '{name}' is {value!r:.60}, not a number") from None

@@ -238,9 +238,7 @@ class Endpoints(Area):
 
     def _deployed(self, endpoint: Endpoint) -> Endpoint:
         refs = {(r.model, r.version) for r in endpoint.revisions if r.traffic and r.model and r.version}
-        models = [
-            self._yard.models.resolve(f"models:/{name}/{version}") for name, version in sorted(refs)
-        ]
+        models = [self._yard.models.resolve(f"models:/{name}/{version}") for name, version in sorted(refs)]
         if self._yard.monitors():
             self._yard.monitor_provider.watch(endpoint, models)
         self._yard.plugins.tell("modelyard_after_deploy", yard=self._yard, endpoint=endpoint)

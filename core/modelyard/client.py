@@ -104,9 +104,7 @@ def _plain(value: Any) -> Any:
 
 def _tensors(instances: Sequence[Any]) -> list[dict[str, Any]]:
     if instances and isinstance(instances[0], Mapping):
-        return [
-            _tensor(name, [row[name] for row in instances], [len(instances)]) for name in instances[0]
-        ]
+        return [_tensor(name, [row[name] for row in instances], [len(instances)]) for name in instances[0]]
     width = len(instances[0]) if instances else 0
     flat = [value for row in instances for value in row]
     return [_tensor("input-0", flat, [len(instances), width])]

@@ -113,9 +113,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
         return values
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise ConfigError(
-            "config-syntax", f"{file} is not valid TOML: {fault}", f"edit {file}"
-        ) from None
+        raise ConfigError("config-syntax", f"{file} is not valid TOML: {fault}", f"edit {file}") from None
     except OSError as fault:
         raise fault_of(fault, file) from fault
 

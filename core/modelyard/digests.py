@@ -49,9 +49,7 @@ def manifest(path: Path, *, exclude: Iterable[str] = ()) -> list[dict[str, Any]]
             whole = Path(folder, name)
             relative = whole.relative_to(path).as_posix()
             if relative not in skipped:
-                files.append(
-                    {"path": relative, "size": whole.stat().st_size, "sha256": file_digest(whole)}
-                )
+                files.append({"path": relative, "size": whole.stat().st_size, "sha256": file_digest(whole)})
     return sorted(files, key=lambda file: str(file["path"]))
 
 

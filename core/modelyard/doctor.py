@@ -36,9 +36,7 @@ def examine(folder: Path | None = None) -> Iterator[Check]:
 
 def _python() -> Check:
     version = ".".join(str(part) for part in sys.version_info[:3])
-    where = (
-        "in a virtual environment" if sys.prefix != sys.base_prefix else "not in a virtual environment"
-    )
+    where = "in a virtual environment" if sys.prefix != sys.base_prefix else "not in a virtual environment"
     return Check(name="python", status="ok", message=f"{version}, {where}")
 
 

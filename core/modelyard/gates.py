@@ -108,9 +108,7 @@ def modelyard_gates() -> Iterable[GateOffer]:
         check=_metric,
         settings=_metric_settings,
     )
-    yield GateOffer(
-        name="signature", summary="the model states its inputs and outputs", check=_signature
-    )
+    yield GateOffer(name="signature", summary="the model states its inputs and outputs", check=_signature)
     yield GateOffer(
         name="data-published",
         summary="all data of the run was pushed to the remote",
@@ -187,9 +185,7 @@ def _data_published(candidate: Candidate, _: Any) -> GateResult:
 def _code_committed(candidate: Candidate, _: Any) -> GateResult:
     code = candidate.run.code if candidate.run else None
     if code is None or code.commit is None:
-        return GateResult(
-            gate="code-committed", passed=False, message="the run was not in a git repository"
-        )
+        return GateResult(gate="code-committed", passed=False, message="the run was not in a git repository")
     message = f"{code.commit[:10]}" + (" with uncommitted changes" if code.dirty else "")
     return GateResult(
         gate="code-committed", passed=not code.dirty, message=message, values={"commit": code.commit}

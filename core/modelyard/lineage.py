@@ -172,9 +172,7 @@ def _promotion(yard: Yard, promotion: Promotion) -> Node:
 def _promotion_alone(promotion: Promotion) -> Node:
     who = promotion.actor.user + (f" <{promotion.actor.email}>" if promotion.actor.email else "")
     verb = {"promote": "promoted", "rollback": "rolled back", "external": "moved"}[promotion.action]
-    title = (
-        f"{verb} to {promotion.alias} by {who}, {promotion.time:%Y-%m-%d %H:%M} UTC: {promotion.reason}"
-    )
+    title = f"{verb} to {promotion.alias} by {who}, {promotion.time:%Y-%m-%d %H:%M} UTC: {promotion.reason}"
     return _node("promotion", promotion.id, title, promotion)
 
 

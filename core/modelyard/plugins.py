@@ -278,9 +278,7 @@ class PluginManager:
             offers = [offer for result in self._call(name, hook) for offer in result]
             wrong = [offer for offer in offers if not isinstance(offer, wanted)]
             if wrong:
-                raise TypeError(
-                    f"{hook} yielded a {type(wrong[0]).__name__}, not a {wanted.__name__} record"
-                )
+                raise TypeError(f"{hook} yielded a {type(wrong[0]).__name__}, not a {wanted.__name__} record")
         except Exception as fault:
             self._set_aside(self._infos[name], _in_a_line(fault))
             return []
@@ -296,9 +294,7 @@ class PluginManager:
                 continue
             mine = [offered.offer for offered in self.offers(hook) if offered.plugin.name == info.name]
             offers[hook.removeprefix("modelyard_")] = tuple(offer.name for offer in mine)
-            missing |= {
-                o.install or ", ".join(m): o.name for o in mine if (m := missing_requirements(o))
-            }
+            missing |= {o.install or ", ".join(m): o.name for o in mine if (m := missing_requirements(o))}
         info = replace(self._infos[info.name], offers=offers)
         if info.status == "ok" and missing:
             message = f"pip install '{next(iter(missing))}'"

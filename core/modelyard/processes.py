@@ -9,44 +9,41 @@ is killed leaves either nothing or a service that the next command finds.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from modelyard import _spawn
 from modelyard.digests import digest_of
-from modelyard.errors import EnvironmentFault, ModelyardError, NotFoundError
-from modelyard.records import Service, now
+from modelyard.errors import CorruptStateError, EnvironmentFault, NotFoundError
+from modelyard.records import Service, ServiceStatus, now
 from modelyard.stages import ServiceSpec
 from modelyard.state import locked, os_errors, read_json, write_json
 
-_HOST = "127.0.0.1"
 _LOG_LIMIT = 10_000_000
-#: Waits for the word that its record is written, then becomes the service; exits if nobody says it.
-_LAUNCHER = """
-import os, sys
-os.read(0, 1) or sys.exit(1)
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
+_FIELDS = {"argv", "health", "identity", "mark", "pid", "port", "ready", "spec", "started", "stopped"}
 _QUIET = {
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "1",
+    "EVIDENTLY_DISABLE_TELEMETRY": "1",
+    "ITERATIVE_DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "NML_DISABLE_USAGE_LOGGING": "1",
     "PYTHONUNBUFFERED": "1",
 }
 
 
 def child_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process' environment for a child, with the telemetry of every tool switched off."""
+    """This process' environment for a child, with the telemetry of every tool switched off.
+
+    Example:
+        >>> child_env({"DEPTH": "6"})["MLFLOW_DISABLE_TELEMETRY"]
+        'true'
+    """
     return {**os.environ, **_QUIET, **(extra or {})}
 
 
@@ -58,6 +55,7 @@ class ProcessServices:
     """
 
     def __init__(self, state: Path) -> None:
+        self._root = state.absolute().parent
         self._records = state / "services"
         self._logs = state / "logs"
 
@@ -65,15 +63,13 @@ class ProcessServices:
 
     def all(self) -> list[Service]:
         """Every process that was ever started and not forgotten, by name; one with a damaged record
-        is shown as died."""
+        says so in its message."""
         found = []
         for file in sorted(self._records.glob("*.json")):
             try:
                 service = self.get(file.stem)
-            except ModelyardError as fault:
-                service = Service(
-                    name=file.stem, status="died", log=self._log(file.stem), message=fault.message
-                )
+            except CorruptStateError as fault:
+                service = self._damaged(file.stem, fault)
             if service is not None:
                 found.append(service)
         return found
@@ -84,7 +80,7 @@ class ProcessServices:
         Raises:
             CorruptStateError: `state-corrupt`: its record is damaged.
         """
-        record = read_json(self._file(name))
+        record = self._read(name)
         return None if record is None else self._service(name, record)
 
     def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
@@ -92,20 +88,17 @@ class ProcessServices:
         yield from _tail(self._log(name), lines)
 
     def follow(self, name: str, *, lines: int = 10) -> Iterator[str]:
-        """The last lines, then what it writes, until the caller has enough."""
+        """The last lines, then whole lines as it writes them, until the caller has enough."""
         path = self._log(name)
-        position = path.stat().st_size if path.exists() else 0
-        yield from _tail(path, lines)
+        seen, position, rest = _inode(path), _start_of_last(path, lines), b""
         while True:
-            size = path.stat().st_size if path.exists() else 0
-            if size < position:
-                position = 0  # the log was turned over
-            if size > position:
-                with path.open("rb") as file:
-                    file.seek(position)
-                    text = file.read()
-                position += len(text)
-                yield from text.decode(errors="replace").splitlines()
+            if _inode(path) != seen:  # the log was turned over
+                seen, position, rest = _inode(path), 0, b""
+            if seen is not None:
+                new = _bytes_from(path, position)
+                position += len(new)
+                *whole, rest = (rest + new).split(b"\n")
+                yield from (line.decode(errors="replace") for line in whole)
             time.sleep(0.2)
 
     # -- starting and ending ------------------------------------------------------------------
@@ -117,147 +110,184 @@ class ProcessServices:
             EnvironmentFault: `service-died`, `service-not-ready`, with its last lines in `details`.
         """
         digest = digest_of([spec.argv, dict(spec.env), spec.health, spec.port])
-        with locked(
-            self._records / f"{spec.name}.lock", timeout=spec.ready_timeout + 30, doing="starting it"
-        ):
-            record = read_json(self._file(spec.name))
+        with self._locked(spec.name, spec.ready_timeout + 30, "starting"):
+            record = self._read(spec.name)
             if record and record["spec"] == digest and _alive(record):
                 if not record["ready"]:  # whoever started it was killed while waiting
                     self._await(spec, record)
                 return self._service(spec.name, record)
-            if record:
-                self._end(record)
-            record = self._spawn(spec, digest, record["port"] if record else None)
-            self._await(spec, record)
+            self._end(spec.name, record)
+            record = self._started(spec, digest, record["port"] if record else None)
             return self._service(spec.name, record)
 
     def stop(self, name: str, *, grace: float = 10.0) -> None:
-        """End it and its children: TERM, then KILL after `grace` seconds."""
-        with locked(self._records / f"{name}.lock", timeout=60, doing="stopping it"):
-            record = read_json(self._file(name))
+        """End it and all it started: TERM, then KILL after `grace` seconds. A damaged record does not
+        hinder that, and stays as it is."""
+        if not self._lock(name).exists():
+            return
+        with self._locked(name, 90, "stopping"):
+            try:
+                record = self._read(name)
+            except CorruptStateError:
+                self._end(name, None, grace)
+                return
             if record is None:
                 return
-            self._end(record, grace)
-            write_json(self._file(name), {**record, "stopped": True}, mode=0o600)
+            ran = _alive(record)
+            self._end(name, record, grace)
+            if ran or not record["stopped"]:
+                write_json(self._file(name), {**record, "stopped": True}, mode=0o600)
+                self._note(name, "stopped")
 
     def forget(self, name: str) -> None:
         """End it and remove its record; its log stays."""
         self.stop(name)
-        with contextlib.suppress(FileNotFoundError):
-            self._file(name).unlink()
+        with contextlib.suppress(FileNotFoundError), os_errors(self._file(name)):
+            self._file(name).unlink(missing_ok=True)
 
     # -- the steps ----------------------------------------------------------------------------
 
+    def _started(self, spec: ServiceSpec, digest: str, port: int | None) -> dict[str, Any]:
+        for attempt in range(3):
+            record = self._spawn(spec, digest, port)
+            try:
+                self._await(spec, record)
+            except EnvironmentFault as fault:
+                port = record["port"]
+                stolen = fault.code == "service-died" and port and _spawn.free_port(port) != port
+                if attempt < 2 and stolen:  # somebody took it between our look and the service's bind
+                    continue
+                raise
+            return record
+        raise AssertionError("unreachable")
+
     def _spawn(self, spec: ServiceSpec, digest: str, remembered: int | None) -> dict[str, Any]:
-        port = _free_port(remembered) if spec.port else None
-        argv = [part.replace("{port}", str(port)) for part in spec.argv]
-        log = self._opened_log(spec.name)
+        port = _spawn.free_port(remembered) if spec.port else None
+        mark = self._mark(spec.name)
         record: dict[str, Any] = {
             "spec": digest,
-            "argv": argv,
+            "argv": [part.replace("{port}", str(port)) for part in spec.argv],
             "health": spec.health,
+            "mark": mark,
             "port": port,
             "started": now().isoformat(),
             "stopped": False,
             "ready": False,
         }
-        with log:
-            log.write(f"--- {record['started']} starting {spec.name}\n".encode())
-            log.flush()
-            # Bytes of ours between spawn and record: the launcher waits, so nothing can be lost.
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _LAUNCHER, *argv],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=child_env(spec.env),
-                start_new_session=True,
-            )
-        assert process.stdin is not None
-        try:
-            record |= {"pid": process.pid, "identity": _identity(process.pid)}
+
+        def remember(pid: int, identity: str) -> None:
+            record.update(pid=pid, identity=identity)
             write_json(self._file(spec.name), record, mode=0o600)
-            process.stdin.write(b"g")
-            process.stdin.close()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        _children[process.pid] = process
+
+        self._turn_over(spec.name)
+        self._note(spec.name, "starting")
+        env = {**child_env(spec.env), _spawn.MARK: mark}
+        with self._opened_log(spec.name) as log:
+            _spawn.spawn(record["argv"], env=env, cwd=self._root, log=log, remember=remember)
         return record
 
     def _await(self, spec: ServiceSpec, record: dict[str, Any]) -> None:
         deadline = time.monotonic() + spec.ready_timeout
         settled = time.monotonic() + 0.3
-        while time.monotonic() < deadline:
+        while True:
+            ready = (
+                time.monotonic() > settled
+                if spec.health is None
+                else _spawn.answers(record["port"], spec.health)
+            )
+            # Asked after the answer: that may have come from somebody else who took the port.
             if not _alive(record):
+                self._end(spec.name, record)
                 raise self._failed("service-died", f"{spec.name} ended while it was starting", spec.name)
-            if spec.health is None:
-                if time.monotonic() > settled:
-                    break
-            elif _answers(record["port"], spec.health):
+            if ready:
                 break
+            if time.monotonic() > deadline:
+                self._end(spec.name, record)
+                said = f"{spec.name} was not ready after {spec.ready_timeout:g} s"
+                raise self._failed("service-not-ready", said, spec.name)
             time.sleep(0.03)
-        else:
-            self._end(record)
-            said = f"{spec.name} was not ready after {spec.ready_timeout:.0f} s"
-            raise self._failed("service-not-ready", said, spec.name)
         record["ready"] = True
         write_json(self._file(spec.name), record, mode=0o600)
 
-    def _failed(self, code: str, said: str, name: str) -> EnvironmentFault:
-        lines = list(_tail(self._log(name), 20))
-        last = next(
-            (line for line in reversed(lines) if line.strip() and not line.startswith("---")), ""
-        )
-        message = f"{said}: {last.strip()}" if last else said
-        return EnvironmentFault(code, message, f"modelyard logs {name}", details={"log": lines})
+    def _end(self, name: str, record: Mapping[str, Any] | None, grace: float = 10.0) -> None:
+        """Also without a record: somebody may have removed it while the process ran."""
+        leader = record["pid"] if record and _alive(record) else None
+        _spawn.end(record["mark"] if record else self._mark(name), leader, grace)
 
-    def _end(self, record: Mapping[str, Any], grace: float = 10.0) -> None:
-        pid = record["pid"]
-        if not _alive(record):
-            if not _exists(pid):  # the leader is gone, but its group may live on under its id
-                _signal_group(pid, signal.SIGKILL)
-            return
-        family = _descendants(pid)
-        _signal_group(pid, signal.SIGTERM)
-        deadline = time.monotonic() + grace
-        while _alive(record) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        _signal_group(pid, signal.SIGKILL)
-        for process in family:
-            with contextlib.suppress(Exception):  # psutil checks that the pid is still the same process
-                process.kill()
-        deadline = time.monotonic() + 5
-        while _alive(record) and time.monotonic() < deadline:
-            time.sleep(0.01)
+    def _failed(self, code: str, said: str, name: str) -> EnvironmentFault:
+        last = self._last_word(name)
+        return EnvironmentFault(
+            code,
+            f"{said}: {last}" if last else said,
+            f"modelyard logs {name}",
+            details={"log": _tail(self._log(name), 20)},
+        )
+
+    def _last_word(self, name: str) -> str:
+        said = [line.strip() for line in _tail(self._log(name), 20) if not line.startswith("--- ")]
+        return next((line for line in reversed(said) if line), "")[:200]
+
+    # -- records and logs -----------------------------------------------------------------------
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        file = self._file(name)
+        record = read_json(file)
+        if record is None or (isinstance(record, dict) and record.keys() >= _FIELDS):
+            return record
+        raise CorruptStateError(
+            "state-corrupt",
+            f"{file} is damaged (it is no record of a background process)",
+            f"look at it, then move it away: mv '{file}' '{file}.bad'",
+        )
 
     def _service(self, name: str, record: Mapping[str, Any]) -> Service:
         alive = _alive(record)
-        status = "running" if alive else "stopped" if record["stopped"] else "died"
-        message = ""
+        status: ServiceStatus = "running" if alive else "stopped" if record["stopped"] else "died"
+        message = "" if record["ready"] else "not ready yet"
         if status == "died":
-            last = [line for line in _tail(self._log(name), 5) if line.strip()]
-            message = last[-1].strip()[:200] if last else "it left no word"
+            message = self._last_word(name) or "it left no word"
         port = record["port"]
         return Service(
             name=name,
-            status=status,  # type: ignore[arg-type]
+            status=status,
             pid=record["pid"] if alive else None,
             port=port,
-            url=f"http://{_HOST}:{port}" if port and alive else None,
+            url=f"http://{_spawn.HOST}:{port}" if port and alive else None,
             log=self._log(name),
             started=datetime.fromisoformat(record["started"]) if alive else None,
-            message=message,
+            message="" if status == "stopped" else message,
         )
 
-    def _opened_log(self, name: str) -> Any:
+    def _damaged(self, name: str, fault: CorruptStateError) -> Service:
+        runs = bool(_spawn.family(self._mark(name)))
+        return Service(
+            name=name,
+            status="running" if runs else "died",
+            log=self._log(name),
+            message=f"{fault.message}; {fault.hint}",
+        )
+
+    def _turn_over(self, name: str) -> None:
         path = self._log(name)
         with os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and path.stat().st_size > _LOG_LIMIT:
-                path.replace(path.with_suffix(".log.1"))
-            return path.open("ab")
+                path.replace(path.with_name(f"{name}.log.1"))
+
+    def _note(self, name: str, what: str) -> None:
+        with os_errors(self._log(name)), self._opened_log(name) as log:
+            log.write(f"--- {now().isoformat(timespec='seconds')} {what} {name}\n".encode())
+
+    def _opened_log(self, name: str) -> IO[bytes]:
+        with os_errors(self._log(name)):
+            self._logs.mkdir(parents=True, exist_ok=True)
+            return self._log(name).open("ab")
+
+    def _locked(self, name: str, timeout: float, doing: str) -> contextlib.AbstractContextManager[None]:
+        return locked(self._lock(name), timeout=timeout, doing=f"{doing} {name}")
+
+    def _lock(self, name: str) -> Path:
+        return self._file(name).with_name(f"{name}.lock")
 
     def _file(self, name: str) -> Path:
         if not name or "/" in name or name.startswith("."):
@@ -269,96 +299,47 @@ class ProcessServices:
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
 
-
-#: Children of this process: they must be waited for, or they stay as zombies that look alive.
-_children: dict[int, subprocess.Popen[bytes]] = {}
+    def _mark(self, name: str) -> str:
+        return str(self._file(name).resolve())
 
 
 def _alive(record: Mapping[str, Any]) -> bool:
-    child = _children.get(record["pid"])
-    if child is not None and child.poll() is not None:
-        del _children[record["pid"]]
-    return bool(_identity(record["pid"]) == record["identity"])
+    found = _spawn.identity(record["pid"])
+    return found is not None and found == record["identity"]
 
 
-def _identity(pid: int) -> str | None:
-    """Boot and start time of the process, or None: what makes a pid unique."""
-    if sys.platform == "linux":
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return None
-        # A zombie still has an entry; it is dead.
-        return None if fields[0] in "ZX" else f"{_boot()}:{fields[19]}"
-    import psutil  # type: ignore[import-untyped,unused-ignore]
-
+def _inode(path: Path) -> int | None:
     try:
-        return str(psutil.Process(pid).create_time())
-    except psutil.Error:
+        return path.stat().st_ino
+    except OSError:
         return None
 
 
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _signal_group(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
-
-
-def _descendants(pid: int) -> list[Any]:
-    """Children of children too: some start sessions of their own and leave the group."""
-    import psutil  # type: ignore[import-untyped,unused-ignore]
-
-    try:
-        family: list[Any] = psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
-    return family
-
-
-def _free_port(remembered: int | None) -> int:
-    for wanted in (remembered or 0, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_HOST, wanted))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise EnvironmentFault(
-        "no-port", f"no free port on {_HOST}", "close some programs, then run this again"
-    )
-
-
-def _answers(port: int | None, path: str) -> bool:
-    connection = http.client.HTTPConnection(_HOST, port, timeout=2)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
 def _tail(path: Path, lines: int) -> list[str]:
+    text = _bytes_from(path, _start_of_last(path, lines))
+    return text.decode(errors="replace").splitlines()[-lines:] if lines > 0 else []
+
+
+def _bytes_from(path: Path, position: int) -> bytes:
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 400 * max(lines, 1)))
-            text = file.read().decode(errors="replace")
-    except FileNotFoundError:
-        return []
-    return text.splitlines()[-lines:]
+            file.seek(position)
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _start_of_last(path: Path, lines: int) -> int:
+    """Where the last lines of a file begin, looking back at most a megabyte."""
+    try:
+        with path.open("rb") as file:
+            size, text = file.seek(0, os.SEEK_END), b""
+            while text.count(b"\n") <= lines and len(text) < min(size, 1 << 20):
+                file.seek(size - min(size, max(2 * len(text), 8192)))
+                text = file.read(size - file.tell())
+    except OSError:
+        return 0
+    start = len(text) - text.endswith(b"\n")
+    for _ in range(lines):
+        start = text.rfind(b"\n", 0, max(start, 0))
+    return size - len(text) + start + 1 if lines > 0 else size

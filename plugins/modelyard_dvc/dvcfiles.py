@@ -146,9 +146,7 @@ def _find(root: Path) -> Iterator[Path]:
             and not Path(folder, name, ".dvc").is_dir()
             and not Path(folder, name, "pyvenv.cfg").is_file()
         ]
-        yield from (
-            Path(folder, name) for name in sorted(files) if name.endswith(".dvc") and name != ".dvc"
-        )
+        yield from (Path(folder, name) for name in sorted(files) if name.endswith(".dvc") and name != ".dvc")
 
 
 def _parse(file: Path) -> list[dict[str, Any]]:

@@ -266,6 +266,4 @@ def _parse(file: Path) -> Any:
             text = file.read_text(encoding="utf-8") if file.exists() else ""
         return ConfigObj(text.splitlines(), encoding="utf-8")
     except (ConfigObjError, UnicodeDecodeError) as fault:
-        raise ConfigError(
-            "dvc-config-invalid", f"{file} can't be read: {fault}", f"edit {file}"
-        ) from None
+        raise ConfigError("dvc-config-invalid", f"{file} can't be read: {fault}", f"edit {file}") from None

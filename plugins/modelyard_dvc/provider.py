@@ -165,13 +165,9 @@ class DvcStore:
         inner = whole.relative_to(self._root).parts
         internal = {".git", ".dvc", ".modelyard"}
         if not inner or internal & set(inner) or whole.suffix == ".dvc":
-            raise UsageError(
-                "data-not-addable", f"{path} is not data", "name a file or folder with data"
-            )
+            raise UsageError("data-not-addable", f"{path} is not data", "name a file or folder with data")
         if not whole.exists():
-            raise NotFoundError(
-                "data-not-found", f"{path} is a link to nothing", "name a file or folder"
-            )
+            raise NotFoundError("data-not-found", f"{path} is a link to nothing", "name a file or folder")
         if not (whole.is_file() or whole.is_dir()):
             raise UsageError("data-not-addable", f"{path} is neither a file nor a folder", "name one")
         self._refuse_links(whole)

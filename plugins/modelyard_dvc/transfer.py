@@ -185,9 +185,7 @@ class Transfer:
         oids = objects.needed(item.version, listed)
         if remote.folder is not None:
             store = _store(remote)
-            held = not objects.absent(store, oids) and not any(
-                objects.damaged(store, _whole(item, listed))
-            )
+            held = not objects.absent(store, oids) and not any(objects.damaged(store, _whole(item, listed)))
         else:
             held = not self._absent_there(oids, remote)
         self._memory.remember_published(remote.public, item.version, held)

@@ -74,9 +74,7 @@ def parse(text: str, where: str) -> Manifest:
     import yaml
 
     try:
-        documents = [
-            document for document in yaml.compose_all(text, yaml.SafeLoader) if document is not None
-        ]
+        documents = [document for document in yaml.compose_all(text, yaml.SafeLoader) if document is not None]
         values = [value for value in yaml.safe_load_all(text) if value is not None]
     except yaml.YAMLError as fault:
         raise _invalid(where, " ".join(str(fault).split())) from None
@@ -157,9 +155,7 @@ class _Reader:
             )
         canary = predictor.get("canaryTrafficPercent")
         if canary is not None and not 0 <= canary <= 100:
-            raise self._fault(
-                (*at, "canaryTrafficPercent"), f"{canary} is not a percentage from 0 to 100"
-            )
+            raise self._fault((*at, "canaryTrafficPercent"), f"{canary} is not a percentage from 0 to 100")
         least, most = predictor.get("minReplicas"), predictor.get("maxReplicas")
         if least is not None and most and least > most:
             raise self._fault((*at, "minReplicas"), f"{least} is more than maxReplicas, {most}")

@@ -83,9 +83,7 @@ def _class_faults(value: Any, kind: str, path: tuple[str | int, ...]) -> Iterato
     for key, item in value.items():
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.5)
-            meant = (
-                f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(fields))[:200]}"
-            )
+            meant = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(fields))[:200]}"
             yield Fault((*path, str(key)), f"unknown field{meant}")
         else:
             yield from faults(item, fields[key], (*path, str(key)))
@@ -134,6 +132,4 @@ def _snake(name: str) -> str:
 
 
 def _article(kind: str) -> str:
-    return {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false"}.get(
-        kind, kind
-    )
+    return {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false"}.get(kind, kind)

@@ -77,9 +77,7 @@ def run_of(found: Any) -> Run:
         data=tuple(_data_use(item) for item in getattr(found.inputs, "dataset_inputs", None) or []),
         code=code,
         environment=environment,
-        tags={
-            key: value for key, value in tags.items() if not key.startswith(("mlflow.", "modelyard."))
-        },
+        tags={key: value for key, value in tags.items() if not key.startswith(("mlflow.", "modelyard."))},
         models=tuple(f"models:/{output.model_id}" for output in outputs),
     )
 

@@ -144,9 +144,7 @@ class MlflowRegistry:
             if fault.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _create_version(
-        self, name: str, model: LoggedModel, source: str, tags: Mapping[str, str]
-    ) -> Any:
+    def _create_version(self, name: str, model: LoggedModel, source: str, tags: Mapping[str, str]) -> Any:
         from mlflow.entities.model_registry import ModelVersionTag
 
         model_id = model.uri.removeprefix("models:/") if model.uri.startswith("models:/m-") else None

@@ -113,9 +113,7 @@ def mlflow_errors(doing: str, what: str) -> Iterator[None]:
     except Exception as fault:
         said = " ".join(str(fault).split())
         if "no space left" in said or "disk is full" in said:
-            raise EnvironmentFault(
-                "disk-full", f"no space left for {what}", "free some space"
-            ) from fault
+            raise EnvironmentFault("disk-full", f"no space left for {what}", "free some space") from fault
         if "readonly database" in said or "Permission denied" in said:
             raise EnvironmentFault(
                 "read-only", f"{what} can't be written: {said[:200]}", "check its rights"

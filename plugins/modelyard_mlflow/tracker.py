@@ -98,9 +98,7 @@ class MlflowTracker:
                 self._finalised(stores, entity, run_id, digest, lineage, saved.signature is not None)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        return LoggedModel(
-            uri=f"models:/{entity.model_id}", run_id=run_id, digest=digest, lineage_id=lineage
-        )
+        return LoggedModel(uri=f"models:/{entity.model_id}", run_id=run_id, digest=digest, lineage_id=lineage)
 
     def logged_model(self, uri: str) -> LoggedModel:
         """See `Tracker.logged_model`."""
@@ -174,9 +172,7 @@ class MlflowTracker:
 
         tags = {_DIGEST: digest, _LINEAGE: lineage or "", _SIGNATURE: str(signature).lower()}
         store = stores.tracking
-        store.set_logged_model_tags(
-            entity.model_id, [LoggedModelTag(k, v) for k, v in tags.items() if v]
-        )
+        store.set_logged_model_tags(entity.model_id, [LoggedModelTag(k, v) for k, v in tags.items() if v])
         store.finalize_logged_model(entity.model_id, LoggedModelStatus.READY)
         # The run names the model last: a process killed before leaves a run without a half model.
         store.log_outputs(run_id, [LoggedModelOutput(entity.model_id, 0)])

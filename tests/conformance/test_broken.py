@@ -27,9 +27,7 @@ def caught_by(stage: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str | None]:
     """What pytest said about every broken provider: None for a pass, else the failure's words."""
-    wanted = [
-        f"{BROKEN / stage}.py::Test{p}::{t}" for stage in STAGES for p, t in caught_by(stage).items()
-    ]
+    wanted = [f"{BROKEN / stage}.py::Test{p}::{t}" for stage in STAGES for p, t in caught_by(stage).items()]
     folder = tmp_path_factory.mktemp("broken")
     done = subprocess.run(
         [

@@ -35,9 +35,7 @@ def test_a_stage_context_opens_a_provider(stage_context: StageContext) -> None:
 
 
 def test_a_suite_without_an_offer_says_what_to_do(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        "from modelyard.testing import TrackSuite\n\nclass TestMine(TrackSuite):\n    pass\n"
-    )
+    pytester.makepyfile("from modelyard.testing import TrackSuite\n\nclass TestMine(TrackSuite):\n    pass\n")
     done = pytester.runpytest_subprocess("-k", "offer", "-p", "no:cacheprovider")
     done.stdout.fnmatch_lines(["*TestMine must override the class-scoped fixture `offer`*"])
 

@@ -52,9 +52,7 @@ class Reader:
         assert done.returncode == 0, f"$ {command}\n{said}"
         for line in expected:
             pattern = ".*".join(re.escape(part) for part in line.split("…"))
-            assert re.search(rf"^\s*{pattern}", said, re.MULTILINE), (
-                f"$ {command}\n{said}\nlacks: {line}"
-            )
+            assert re.search(rf"^\s*{pattern}", said, re.MULTILINE), f"$ {command}\n{said}\nlacks: {line}"
 
 
 def _commands(block: str) -> Iterator[tuple[str, list[str]]]:

@@ -54,9 +54,7 @@ def status(session: Session) -> None:
     ]
     headers = ("NAME", "PATH", "STATE", "VERSION", "SIZE", "PUSHED")
     values = [{"state": s.state, "ref": s.ref.to_dict()} for s in found]
-    session.show(
-        values, lambda: console.table(headers, rows, empty="no data yet: modelyard data add PATH")
-    )
+    session.show(values, lambda: console.table(headers, rows, empty="no data yet: modelyard data add PATH"))
 
 
 @data.command()
@@ -102,9 +100,7 @@ def remote(session: Session, url: str | None) -> None:
     if url is not None:
         session.yard.data.set_remote(url)
     there = session.yard.data.remote()
-    session.show(
-        {"remote": there}, lambda: click.echo(there or "no remote yet: modelyard data remote URL")
-    )
+    session.show({"remote": there}, lambda: click.echo(there or "no remote yet: modelyard data remote URL"))
 
 
 def _print_refs(refs: list[DataRef], verb: str) -> None:

@@ -25,9 +25,7 @@ def endpoints() -> None:
 
 
 @endpoints.command()
-@click.option(
-    "-f", "--file", "manifest", required=True, type=click.Path(), help="InferenceService YAML."
-)
+@click.option("-f", "--file", "manifest", required=True, type=click.Path(), help="InferenceService YAML.")
 @json_option
 def apply(session: Session, manifest: str) -> None:
     """Make the endpoint as the file says, and wait until it is ready.
@@ -96,9 +94,7 @@ def invoke(session: Session, name: str, rows: str | None, file: Path | None, pro
 
 @endpoints.command()
 @click.argument("name")
-@click.option(
-    "--canary", required=True, type=click.IntRange(0, 100), help="Percent for the newest revision."
-)
+@click.option("--canary", required=True, type=click.IntRange(0, 100), help="Percent for the newest revision.")
 @json_option
 def traffic(session: Session, name: str, canary: int) -> None:
     """Split the traffic between the newest revision and the one before.

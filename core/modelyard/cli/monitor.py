@@ -133,8 +133,7 @@ def _row(window: Window) -> tuple[object, ...]:
     quality = ", ".join(
         f"{name} {value:.3g} ({window.quality_reference[name]:.3g})"
         for name, value in window.quality.items()
-        if name in window.quality_reference
-        and name in ("auc", "brier", "calibration_error", "mae", "rmse")
+        if name in window.quality_reference and name in ("auc", "brier", "calibration_error", "mae", "rmse")
     )
     drifted = ", ".join(window.drifted[:4]) + (" ..." if len(window.drifted) > 4 else "")
     span = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"

@@ -107,9 +107,7 @@ def logs(session: Session, name: str | None, lines: int, follow: bool) -> None:
         session.show(services, lambda: _print_services(services))
         return
     if processes.get(name) is None:
-        raise NotFoundError(
-            "service-not-found", f"there is no background process '{name}'", "modelyard logs"
-        )
+        raise NotFoundError("service-not-found", f"there is no background process '{name}'", "modelyard logs")
     if session.json:
         console.print_json({"name": name, "lines": list(processes.logs(name, lines=lines))})
         return

@@ -33,9 +33,7 @@ def list_(session: Session, name: str | None, limit: int) -> None:
     found = session.yard.runs.list(name=name, limit=limit)
     rows = [(r.id, r.name, r.status, r.started, r.user, _values(r.metrics, 3)) for r in found]
     headers = ("RUN", "NAME", "STATUS", "STARTED (UTC)", "BY", "METRICS")
-    session.show(
-        found, lambda: console.table(headers, rows, empty="no runs yet: modelyard run train.py")
-    )
+    session.show(found, lambda: console.table(headers, rows, empty="no runs yet: modelyard run train.py"))
 
 
 @runs.command()

@@ -101,9 +101,7 @@ class DataSuite(StageSuite):
         size = file.stat().st_size
         ref = store.add(file)
         assert ref.name == file.stem, f"the name is the file name without its ending, not {ref.name!r}"
-        assert ref.path == file.relative_to(context.root).as_posix(), (
-            "the path is relative to the project"
-        )
+        assert ref.path == file.relative_to(context.root).as_posix(), "the path is relative to the project"
         assert ref.digest == manifest_digest(manifest(file)), "the digest is the manifest's SHA-256"
         assert (ref.size, ref.files) == (size, 1), f"it is one file of {size} bytes"
         assert ref.scheme, "the scheme must say which store understands the version"
@@ -187,9 +185,7 @@ class DataSuite(StageSuite):
         assert store.get(ref.path) == ref, "the path must find the data set"
         assert ref in store.refs(), "`refs` must list it"
 
-    def test_an_unknown_name_is_not_found_and_the_known_are_named(
-        self, store: DataStore, file: Path
-    ) -> None:
+    def test_an_unknown_name_is_not_found_and_the_known_are_named(self, store: DataStore, file: Path) -> None:
         """So that a typing mistake is seen."""
         ref = store.add(file)
         error = refusal(NotFoundError, "data-not-found", store.get, "gibt es nicht")
@@ -239,9 +235,7 @@ class DataSuite(StageSuite):
         """The error says so, also when there is nothing to push."""
         refusal(ConfigError, "no-remote", fresh.push)
 
-    def test_the_remote_is_remembered_without_its_password(
-        self, fresh: DataStore, tmp_path: Path
-    ) -> None:
+    def test_the_remote_is_remembered_without_its_password(self, fresh: DataStore, tmp_path: Path) -> None:
         """What is printed must not leak."""
         fresh.set_remote(str(tmp_path / "ein speicher"))
         assert fresh.remote() == str(tmp_path / "ein speicher"), (
@@ -264,9 +258,7 @@ class DataSuite(StageSuite):
         refusal(EnvironmentFault, "remote-unreachable", store.push)
         assert not store.get("data").published, "a push that failed must not be noted as done"
 
-    def test_a_push_publishes(
-        self, store: DataStore, file: Path, reopen: Callable[[], DataStore]
-    ) -> None:
+    def test_a_push_publishes(self, store: DataStore, file: Path, reopen: Callable[[], DataStore]) -> None:
         """The returned record, and what is read later."""
         ref = store.add(file)
         (pushed,) = store.push([ref.name])
@@ -280,9 +272,7 @@ class DataSuite(StageSuite):
     def test_pushing_twice_is_pushing_once(self, store: DataStore, file: Path) -> None:
         """Nothing is lacking the second time."""
         ref = store.add(file)
-        assert store.push([ref.name]) == store.push([ref.name]), (
-            "a second push must return the same records"
-        )
+        assert store.push([ref.name]) == store.push([ref.name]), "a second push must return the same records"
 
     def test_only_the_named_data_are_pushed(self, store: DataStore, file: Path, tree: Path) -> None:
         """The other stays at home."""

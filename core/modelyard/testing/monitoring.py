@@ -173,9 +173,7 @@ class MonitoringSuite(StageSuite):
             rows=3,
         ), "the prediction is not found as it was sent"
 
-    def test_without_an_event_time_the_time_of_the_event_counts(
-        self, monitor: Monitor, feed: Feed
-    ) -> None:
+    def test_without_an_event_time_the_time_of_the_event_counts(self, monitor: Monitor, feed: Feed) -> None:
         """`ce-time`, when the server answered."""
         sent = feed.send(rows(1, seed=2), time=None)
         found = eventually("the prediction's arrival in the log", lambda: monitor.find(sent))
@@ -260,9 +258,7 @@ class MonitoringSuite(StageSuite):
         assert set(scores) == {"temp", "wind speed", "carrier"}, "every column must be scored"
         assert found.drifted == ("temp",), f"`temp` alone was shifted, but drifted are {found.drifted}"
         assert scores["temp"].score is not None, "a column that can be scored needs a score"
-        assert all(column.error is None for column in found.columns), (
-            "no column is bad, so none has an error"
-        )
+        assert all(column.error is None for column in found.columns), "no column is bad, so none has an error"
 
     def test_what_is_like_the_reference_does_not_drift(
         self, feed: Feed, window: timedelta, enough_rows: int
@@ -310,9 +306,7 @@ class MonitoringSuite(StageSuite):
         (after,) = monitor.windows(endpoint.name, until=START + window)
         assert after.labelled == enough_rows, f"{enough_rows} rows have labels, not {after.labelled}"
         assert after.quality, "with labels there must be quality"
-        assert set(after.quality) <= set(after.quality_reference), (
-            "the reference must have these measures"
-        )
+        assert set(after.quality) <= set(after.quality_reference), "the reference must have these measures"
 
     def test_the_last_label_of_a_row_wins_and_counts_once(
         self, monitor: Monitor, endpoint: Endpoint, feed: Feed, window: timedelta, enough_rows: int
@@ -415,9 +409,7 @@ class MonitoringSuite(StageSuite):
         """`modelyard up` starts them."""
         specs = monitor.services()
         names = [spec.name for spec in specs]
-        assert all(isinstance(spec, ServiceSpec) for spec in specs), (
-            "services must be ServiceSpec records"
-        )
+        assert all(isinstance(spec, ServiceSpec) for spec in specs), "services must be ServiceSpec records"
         assert len(set(names)) == len(names), f"two services have one name: {names}"
 
     # -- several at once --------------------------------------------------------------------

@@ -124,9 +124,7 @@ class RegistrySuite(StageSuite):
         again = registry.register(unique, logged).version
         assert again == "3", f"version 2 was deleted; the next one is 3, not {again}"
 
-    def test_models_are_listed_by_name(
-        self, registry: Registry, unique: str, logged: LoggedModel
-    ) -> None:
+    def test_models_are_listed_by_name(self, registry: Registry, unique: str, logged: LoggedModel) -> None:
         """Sorted, each once, whatever characters they hold."""
         names = [f"{unique} {end}" for end in ("b", "ä", "a", "日本")]
         for name in [*names, names[0]]:
@@ -163,9 +161,7 @@ class RegistrySuite(StageSuite):
         """Of a known model and of an unknown one."""
         registry.register(unique, logged)
         assert registry.alias(unique, "production") is None, "an alias that nobody set is None"
-        assert registry.alias("gibt es nicht", "production") is None, (
-            "an alias of an unknown model is None"
-        )
+        assert registry.alias("gibt es nicht", "production") is None, "an alias of an unknown model is None"
 
     def test_an_alias_moves(
         self, registry: Registry, unique: str, logged: LoggedModel, reopen: Callable[[], Registry]
@@ -180,9 +176,7 @@ class RegistrySuite(StageSuite):
             assert other.alias(unique, "production") == version, "another instance sees the old alias"
             holders = [v.version for v in other.versions(unique) if "production" in v.aliases]
             assert holders == [version], f"only {version} holds the alias, not {holders}"
-            assert other.get(unique, version).aliases == ("production",), (
-                "the version must list its alias"
-            )
+            assert other.get(unique, version).aliases == ("production",), "the version must list its alias"
 
     def test_a_version_may_hold_several_aliases(
         self, registry: Registry, unique: str, logged: LoggedModel

@@ -141,9 +141,7 @@ class ServingSuite(StageSuite):
         assert host in ("127.0.0.1", "localhost"), f"it must listen on this machine only, not on {host}"
         assert endpoint.storage_uri == f"models:/{MODEL}/1", "storage_uri is what the file asks for"
         (revision,) = endpoint.revisions
-        assert (revision.model, revision.version) == (MODEL, "1"), (
-            "the revision must name what it loaded"
-        )
+        assert (revision.model, revision.version) == (MODEL, "1"), "the revision must name what it loaded"
         assert (revision.number, revision.traffic, revision.ready) == (1, 100, True), (
             "the first revision is number 1, ready, with all traffic"
         )
@@ -163,9 +161,7 @@ class ServingSuite(StageSuite):
     def test_a_missing_number_is_null(self, endpoint: Endpoint) -> None:
         """Real rows have holes."""
         answer = endpoint.predict([{"temp": None, "wind speed": 3.0}, *ROWS])
-        assert len(answer.predictions) == 1 + len(ROWS), (
-            "a row with a missing number needs an answer too"
-        )
+        assert len(answer.predictions) == 1 + len(ROWS), "a row with a missing number needs an answer too"
 
     @pytest.mark.parametrize("protocol", ["v1", "v2"])
     def test_every_answer_says_who_gave_it(self, endpoint: Endpoint, protocol: Any) -> None:
@@ -219,9 +215,7 @@ class ServingSuite(StageSuite):
 
     # -- prediction log ---------------------------------------------------------------------
 
-    def test_an_answer_is_logged_as_two_events(
-        self, endpoint: Endpoint, collector: EventCollector
-    ) -> None:
+    def test_an_answer_is_logged_as_two_events(self, endpoint: Endpoint, collector: EventCollector) -> None:
         """Request and response, in KServe's CloudEvents, with the same id."""
         headers = {"X-Event-Time": "2013-04-01T06:00:00+00:00"}
         answer = endpoint.predict(list(ROWS), headers=headers)
@@ -245,18 +239,16 @@ class ServingSuite(StageSuite):
             )
             assert event.headers["ce-component"] == "predictor", "ce-component must be `predictor`"
             metadata = json.loads(event.headers["ce-metadata"])
-            assert {k.lower(): v for k, v in metadata.items()}["x-event-time"] == headers[
-                "X-Event-Time"
-            ], "the headers of `metadataHeaders` must be in ce-metadata"
+            assert {k.lower(): v for k, v in metadata.items()}["x-event-time"] == headers["X-Event-Time"], (
+                "the headers of `metadataHeaders` must be in ce-metadata"
+            )
             assert json.loads(event.headers["ce-annotations"]) == {
                 "modelyard.dev/model": MODEL,
                 "modelyard.dev/version": "1",
                 "modelyard.dev/revision": answer.revision,
             }, "ce-annotations must name model, version and revision"
 
-    def test_a_refused_request_is_not_logged(
-        self, endpoint: Endpoint, collector: EventCollector
-    ) -> None:
+    def test_a_refused_request_is_not_logged(self, endpoint: Endpoint, collector: EventCollector) -> None:
         """It was no prediction."""
         refused = f"refused-{uuid.uuid4()}"
         headers = {"X-Request-Id": refused}
@@ -276,17 +268,13 @@ class ServingSuite(StageSuite):
         assert again.revisions == endpoint.revisions, "the same file again must not make a revision"
         assert again.url == endpoint.url, "the URL must stay"
 
-    def test_a_new_model_is_a_new_revision(
-        self, server: Server, name: str, manifest: WriteManifest
-    ) -> None:
+    def test_a_new_model_is_a_new_revision(self, server: Server, name: str, manifest: WriteManifest) -> None:
         """It gets all traffic, unless the file says otherwise; no request fails meanwhile."""
         server.apply(manifest(name))
         with SteadyTraffic(server.get(name)) as answers:
             after = server.apply(manifest(name, f"models:/{MODEL}/2"))
         assert [r.version for r in after.revisions][:2] == ["2", "1"], "newest revision first"
-        assert after.revisions[0].number > after.revisions[1].number, (
-            "revisions must be numbered upwards"
-        )
+        assert after.revisions[0].number > after.revisions[1].number, "revisions must be numbered upwards"
         assert after.revisions[0].traffic == 100, "without a canary the new revision gets everything"
         assert shares(after, 20) == {"2": 20}, "after apply only version 2 must answer"
         failed = [answer for answer in answers if answer not in ANSWERS]
@@ -302,9 +290,7 @@ class ServingSuite(StageSuite):
         assert [r.number for r in after.revisions][:1] == [2], "another spec must make a revision"
         assert after.revisions[0].version == "1", "the new revision has the same model"
 
-    def test_a_canary_gets_its_percentage(
-        self, server: Server, name: str, manifest: WriteManifest
-    ) -> None:
+    def test_a_canary_gets_its_percentage(self, server: Server, name: str, manifest: WriteManifest) -> None:
         """The rest goes to the revision before."""
         server.apply(manifest(name))
         split = server.apply(manifest(name, f"models:/{MODEL}/2", canary=20))
@@ -318,7 +304,7 @@ class ServingSuite(StageSuite):
     def test_a_changed_percentage_is_no_new_revision(
         self, server: Server, name: str, manifest: WriteManifest
     ) -> None:
-        """By the file, or by `traffic`; 100 promotes, 0 sends everything back."""
+        """By the file, or by `traffic`: 0 sends everything to the revision before, 100 promotes."""
         server.apply(manifest(name))
         first = server.apply(manifest(name, f"models:/{MODEL}/2", canary=20))
         moved = server.apply(manifest(name, f"models:/{MODEL}/2", canary=60))
@@ -327,11 +313,21 @@ class ServingSuite(StageSuite):
         assert [r.traffic for r in moved.revisions] == [60, 40], (
             "the new percentage must show in the revisions"
         )
-        for canary, version in ((100, "2"), (0, "1"), (100, "2")):
+        for canary, version in ((0, "1"), (100, "2")):
             moved = server.traffic(name, canary)
             assert moved.revisions[0].traffic == canary, f"traffic({canary}) gave {moved.revisions}"
             assert sum(r.traffic for r in moved.revisions) == 100, "the shares must add up to 100"
             assert shares(moved, 10) == {version: 10}, f"at {canary} only version {version} must answer"
+
+    def test_a_promoted_revision_can_be_sent_back(
+        self, server: Server, name: str, manifest: WriteManifest
+    ) -> None:
+        """KServe's rollback: 0 percent after 100."""
+        server.apply(manifest(name))
+        server.apply(manifest(name, f"models:/{MODEL}/2"))
+        back = server.traffic(name, 0)
+        assert back.revisions[0].traffic == 0, f"the newest revision keeps traffic: {back.revisions}"
+        assert shares(back, 10) == {"1": 10}, "at 0 only the revision before must answer"
 
     def test_an_alias_is_followed_when_reconciled(
         self, server: Server, name: str, manifest: WriteManifest, models: ModelShelf
@@ -433,9 +429,7 @@ class ServingSuite(StageSuite):
         assert listed == sorted(listed), "endpoints must be sorted by name"
         assert {name, endpoint.name} <= set(listed), "all endpoints must be listed"
         server.delete(name)
-        assert name not in [each.name for each in server.endpoints()], (
-            "a deleted endpoint must not be listed"
-        )
+        assert name not in [each.name for each in server.endpoints()], "a deleted endpoint must not be listed"
         refusal(NotFoundError, "endpoint-not-found", server.get, name)
         refusal(EnvironmentFault, "endpoint-unreachable", made.predict, list(ROWS))
         again = server.apply(manifest(name, f"models:/{MODEL}/2"))
@@ -457,9 +451,7 @@ class ServingSuite(StageSuite):
         """`modelyard up` starts them; their names are unique."""
         specs = server.services()
         names = [spec.name for spec in specs]
-        assert all(isinstance(spec, ServiceSpec) for spec in specs), (
-            "services must be ServiceSpec records"
-        )
+        assert all(isinstance(spec, ServiceSpec) for spec in specs), "services must be ServiceSpec records"
         assert len(set(names)) == len(names), f"two services have one name: {names}"
 
     # -- several at once --------------------------------------------------------------------

@@ -172,9 +172,7 @@ class TrackSuite(StageSuite):
 
     def test_the_last_value_of_a_metric_counts(self, tracker: Tracker, run: Run) -> None:
         """Steps in one call and in several."""
-        tracker.log(
-            run.id, metrics=[Metric(name="auc", value=v, step=s) for s, v in enumerate((0.5, 0.6))]
-        )
+        tracker.log(run.id, metrics=[Metric(name="auc", value=v, step=s) for s, v in enumerate((0.5, 0.6))])
         tracker.log(run.id, metrics=[Metric(name="auc", value=0.55, step=2, time=now())])
         got = tracker.get(run.id).metrics
         assert got.get("auc") == 0.55, f"the last value of 'auc' is 0.55, not {got.get('auc')}"
@@ -274,9 +272,7 @@ class TrackSuite(StageSuite):
     def test_a_model_needs_no_example_and_no_files(self, tracker: Tracker, run: Run, model: Any) -> None:
         """And then has no lineage."""
         logged = tracker.log_model(run.id, model)
-        assert tracker.logged_model(logged.uri) == logged, (
-            "`logged_model` must give what `log_model` gave"
-        )
+        assert tracker.logged_model(logged.uri) == logged, "`logged_model` must give what `log_model` gave"
         assert logged.lineage_id is None, "without lineage.json there is no lineage_id"
 
     def test_two_models_of_a_run_are_both_kept(
@@ -399,9 +395,7 @@ class TrackSuite(StageSuite):
 
         def work(through: Tracker, word: str) -> None:
             for n in range(5):
-                through.log(
-                    run.id, params={f"{word}{n}": n}, metrics=[Metric(name=f"{word}{n}", value=n)]
-                )
+                through.log(run.id, params={f"{word}{n}": n}, metrics=[Metric(name=f"{word}{n}", value=n)])
 
         at_once(lambda: work(tracker, "a"), lambda: work(other, "b"))
         got, wanted = tracker.get(run.id), {f"{word}{n}" for word in "ab" for n in range(5)}

@@ -67,9 +67,7 @@ def call(endpoint: Endpoint, method: str, path: str, body: bytes | None = None) 
     parts = urlsplit(endpoint.url or "")
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
     try:
-        connection.request(
-            method, parts.path.rstrip("/") + path, body, {"Content-Type": "application/json"}
-        )
+        connection.request(method, parts.path.rstrip("/") + path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         return response.status, response.read()
     finally:

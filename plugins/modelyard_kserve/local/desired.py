@@ -72,9 +72,7 @@ class Desired:
         if not ready.get(newest):
             return {before: 100}
         share = 100 if self.canary is None else self.canary
-        return {
-            number: percent for number, percent in ((newest, share), (before, 100 - share)) if percent
-        }
+        return {number: percent for number, percent in ((newest, share), (before, 100 - share)) if percent}
 
     def settled(self, ready: Mapping[int, bool]) -> Desired:
         """With the newest revision noted as rolled out, once it has all traffic."""

@@ -95,9 +95,7 @@ class Gateway:
             await self._replace_log(wanted)
         for revision in self._needed(wanted):
             if revision.key not in self._replicas:
-                self._replicas[revision.key] = Replica(
-                    revision, self._sockets, wanted.name, self._log_file
-                )
+                self._replicas[revision.key] = Replica(revision, self._sockets, wanted.name, self._log_file)
         await self._retire(wanted)
 
     def _needed(self, wanted: Desired) -> list[Wanted]:
@@ -122,9 +120,7 @@ class Gateway:
             self._payloads = None
         if wanted is not None and wanted.logger:
             url = wanted.logger.get("url") or self._sink
-            self._payloads = PayloadLog(
-                url, wanted.logger["mode"], tuple(wanted.logger["metadata_headers"])
-            )
+            self._payloads = PayloadLog(url, wanted.logger["mode"], tuple(wanted.logger["metadata_headers"]))
             self._log_task = asyncio.create_task(self._payloads.run())
 
     # -- what is ----------------------------------------------------------------------------
@@ -172,9 +168,7 @@ class Gateway:
         return await self._routed(request, self._desired)
 
     async def _routed(self, request: Request, wanted: Desired) -> Answer:
-        request_id = (
-            request.headers.get("x-request-id") or request.headers.get("ce-id") or str(uuid.uuid4())
-        )
+        request_id = request.headers.get("x-request-id") or request.headers.get("ce-id") or str(uuid.uuid4())
         revision = await self._chosen(wanted)
         if revision is None:
             return Answer(503, {"error": f"no revision of {wanted.name} is ready"}, {"retry-after": "2"})
@@ -257,9 +251,7 @@ class Gateway:
 
             transport = httpx.AsyncHTTPTransport(
                 uds=str(self._replicas[key].socket),
-                limits=httpx.Limits(
-                    max_connections=64, max_keepalive_connections=64, keepalive_expiry=60
-                ),
+                limits=httpx.Limits(max_connections=64, max_keepalive_connections=64, keepalive_expiry=60),
             )
             self._clients[key] = httpx.AsyncClient(transport=transport, timeout=300, trust_env=False)
         return self._clients[key]

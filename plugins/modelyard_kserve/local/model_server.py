@@ -77,7 +77,7 @@ class ModelApp:
 
 
 def main() -> int:
-    """Load the model, then serve until told to stop; a model that can't be loaded is one line and status 3."""
+    """Load the model, then serve until told to stop; one that can't be loaded is a line and status 3."""
     options = argparse.ArgumentParser(prog="model_server")
     for name in ("folder", "socket", "name", "version"):
         options.add_argument(f"--{name}", required=True)

@@ -75,8 +75,7 @@ def v2_response(
 def metadata(name: str, version: str, model: LoadedModel) -> dict[str, Any]:
     """V2 model metadata, from the model's signature."""
     inputs = [
-        {"name": c.name, "datatype": _V2_TYPES.get(c.kind, "BYTES"), "shape": [-1]}
-        for c in model.columns
+        {"name": c.name, "datatype": _V2_TYPES.get(c.kind, "BYTES"), "shape": [-1]} for c in model.columns
     ]
     return {
         "name": name,
@@ -120,9 +119,7 @@ def _tensor(tensor: Any) -> list[Any]:
     except (KeyError, TypeError):
         raise ValueError("each input needs 'name', 'shape', 'datatype' and 'data'") from None
     if not isinstance(data, list) or not shape or not all(isinstance(size, int) for size in shape):
-        raise ValueError(
-            f"input '{tensor.get('name')}': 'data' is a list and 'shape' a list of integers"
-        )
+        raise ValueError(f"input '{tensor.get('name')}': 'data' is a list and 'shape' a list of integers")
     if len(shape) == 1 or (data and isinstance(data[0], list)):
         rows = data
     else:
@@ -130,9 +127,7 @@ def _tensor(tensor: Any) -> list[Any]:
         for size in shape[1:]:
             width *= size
         if width <= 0 or len(data) != shape[0] * width:
-            raise ValueError(
-                f"input '{tensor.get('name')}' holds {len(data)} values, its shape says {shape}"
-            )
+            raise ValueError(f"input '{tensor.get('name')}' holds {len(data)} values, its shape says {shape}")
         rows = [data[start : start + width] for start in range(0, len(data), width)]
     if len(rows) != shape[0]:
         raise ValueError(f"input '{tensor.get('name')}' holds {len(rows)} rows, its shape says {shape}")

@@ -107,6 +107,4 @@ CAUGHT_BY = {
     KeepsQuietAboutNames: "test_an_unknown_name_is_not_found_and_the_known_are_named",
 }
 for provider in CAUGHT_BY:
-    globals()[f"Test{provider.__name__}"] = type(
-        f"Test{provider.__name__}", (Suite,), {"broken": provider}
-    )
+    globals()[f"Test{provider.__name__}"] = type(f"Test{provider.__name__}", (Suite,), {"broken": provider})

@@ -35,11 +35,7 @@ class BadColumnHidesOthers(MemoryMonitor):
     def column_scores(self, profile: Mapping[str, Any], rows: Sequence[Any]) -> list[Any]:
         scored = super().column_scores(profile, rows)
         errors = [column.error for column in scored if column.error]
-        return (
-            [replace(c, score=None, drifted=False, error=errors[0]) for c in scored]
-            if errors
-            else scored
-        )
+        return [replace(c, score=None, drifted=False, error=errors[0]) for c in scored] if errors else scored
 
 
 class CountsLabelsTwice(MemoryMonitor):
@@ -119,6 +115,4 @@ CAUGHT_BY = {
     LosesLabels: "test_late_labels_give_quality",
 }
 for provider in CAUGHT_BY:
-    globals()[f"Test{provider.__name__}"] = type(
-        f"Test{provider.__name__}", (Suite,), {"broken": provider}
-    )
+    globals()[f"Test{provider.__name__}"] = type(f"Test{provider.__name__}", (Suite,), {"broken": provider})

@@ -68,9 +68,7 @@ class AliasOnBoth(MemoryRegistry):
 class AliasToNothing(MemoryRegistry):
     def set_alias(self, name: str, alias: str, version: str | None) -> None:
         content = self._model(name)
-        state.write_json(
-            self._file(name), {**content, "aliases": {**content["aliases"], alias: version}}
-        )
+        state.write_json(self._file(name), {**content, "aliases": {**content["aliases"], alias: version}})
 
 
 class SortsNumbersAsText(MemoryRegistry):
@@ -120,6 +118,4 @@ CAUGHT_BY = {
     HandsOutNothing: "test_lost_files_are_said",
 }
 for provider in CAUGHT_BY:
-    globals()[f"Test{provider.__name__}"] = type(
-        f"Test{provider.__name__}", (Suite,), {"broken": provider}
-    )
+    globals()[f"Test{provider.__name__}"] = type(f"Test{provider.__name__}", (Suite,), {"broken": provider})

@@ -102,9 +102,7 @@ class KeepsAnsweringWhenDeleted(MemoryServer):
     def _read(self, name: str) -> dict[str, Any]:
         kept = self._file(name).with_suffix(".kept")
         return (
-            super()._read(name)
-            if self._file(name).exists() or not kept.exists()
-            else state.read_json(kept)
+            super()._read(name) if self._file(name).exists() or not kept.exists() else state.read_json(kept)
         )
 
 
@@ -125,6 +123,4 @@ CAUGHT_BY = {
     LimitsNothing: "test_the_log_is_bounded",
 }
 for provider in CAUGHT_BY:
-    globals()[f"Test{provider.__name__}"] = type(
-        f"Test{provider.__name__}", (Suite,), {"broken": provider}
-    )
+    globals()[f"Test{provider.__name__}"] = type(f"Test{provider.__name__}", (Suite,), {"broken": provider})

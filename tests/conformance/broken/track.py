@@ -47,9 +47,7 @@ class LimitKeepsOldest(MemoryTracker):
 class TakesChangedParameters(MemoryTracker):
     def log(self, run_id: str, *, params: Mapping[str, object] | None = None, **rest: Any) -> None:
         run = self.get(run_id)
-        self._write(
-            replace(run, params={**run.params, **{k: str(v) for k, v in (params or {}).items()}})
-        )
+        self._write(replace(run, params={**run.params, **{k: str(v) for k, v in (params or {}).items()}}))
         super().log(run_id, **rest)
 
 
@@ -118,6 +116,4 @@ CAUGHT_BY = {
     MatchesNamesLikeSql: "test_a_name_may_hold_any_character[kanji]",
 }
 for provider in CAUGHT_BY:
-    globals()[f"Test{provider.__name__}"] = type(
-        f"Test{provider.__name__}", (Suite,), {"broken": provider}
-    )
+    globals()[f"Test{provider.__name__}"] = type(f"Test{provider.__name__}", (Suite,), {"broken": provider})

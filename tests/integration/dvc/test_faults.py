@@ -87,9 +87,7 @@ def test_a_tampered_object_in_the_cache_is_named_then_fetched_anew(
     assert manifest_digest(manifest(project / place)) == ref.digest
 
 
-def test_one_tampered_data_set_keeps_the_others_from_being_handed_out_half(
-    store: Any, project: Path
-) -> None:
+def test_one_tampered_data_set_keeps_the_others_from_being_handed_out_half(store: Any, project: Path) -> None:
     refs = [store.add(project / place) for place in PLACES]
     tamper(stored(project / ".dvc" / "cache", refs[1], project)[0])
     for place in PLACES:
@@ -347,9 +345,7 @@ def test_many_processes_add_and_push_at_once(project: Path, tmp_path: Path, open
     assert open_store(project).refs()[0].name == "big"
 
 
-def test_half_copied_files_of_a_killed_pull_are_swept_and_others_are_not(
-    store: Any, project: Path
-) -> None:
+def test_half_copied_files_of_a_killed_pull_are_swept_and_others_are_not(store: Any, project: Path) -> None:
     folder = project / "data" / "täglich es"
     store.add(folder)
     (project / ".modelyard" / "dvc" / "writing.json").write_text(json.dumps("data/täglich es"))

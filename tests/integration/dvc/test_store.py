@@ -42,9 +42,7 @@ def test_an_added_file_or_folder_becomes_a_version(store: Any, project: Path, pl
     assert (project / f"{place}.dvc").exists()
 
 
-def test_unchanged_bytes_give_the_same_version_and_changed_ones_another(
-    store: Any, project: Path
-) -> None:
+def test_unchanged_bytes_give_the_same_version_and_changed_ones_another(store: Any, project: Path) -> None:
     path = project / "data" / "flights.csv"
     first = store.add(path)
     assert store.add(path) == first
@@ -155,9 +153,7 @@ def test_autostage_can_be_switched_off(
     assert git(project, "ls-files") == ""
 
 
-def test_a_busy_git_index_does_not_stop_an_add(
-    store: Any, project: Path, git: Callable[..., str]
-) -> None:
+def test_a_busy_git_index_does_not_stop_an_add(store: Any, project: Path, git: Callable[..., str]) -> None:
     (project / ".git" / "index.lock").touch()
     assert store.add(project / "data" / "flights.csv").name == "flights"
     (project / ".git" / "index.lock").unlink()
@@ -201,9 +197,7 @@ def test_a_dvc_repository_of_the_team_above_the_project_is_used(
     assert store.push()[0].published
 
 
-def test_a_custom_name_is_kept_and_found(
-    store: Any, project: Path, open_store: Callable[..., Any]
-) -> None:
+def test_a_custom_name_is_kept_and_found(store: Any, project: Path, open_store: Callable[..., Any]) -> None:
     store.add(project / "data" / "flights.csv", name="Flüge 2013")
     assert store.add(project / "data" / "flights.csv").name == "Flüge 2013"
     again = open_store(project)
@@ -367,9 +361,7 @@ def test_a_plain_dvc_user_can_work_with_what_we_wrote(store: Any, project: Path)
     assert "verify=true" in dvc(project, "config", "--list")
 
 
-def test_without_a_remote_push_says_how_to_name_one(
-    project: Path, open_store: Callable[..., Any]
-) -> None:
+def test_without_a_remote_push_says_how_to_name_one(project: Path, open_store: Callable[..., Any]) -> None:
     store = open_store(project)
     store.add(project / "data" / "flights.csv")
     assert store.remote() is None
@@ -517,8 +509,6 @@ def dvc(root: Path, *arguments: str) -> str:
     """The command that people type."""
     command = [sys.executable, "-m", "dvc", *arguments]
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
-    done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

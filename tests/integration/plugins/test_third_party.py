@@ -184,9 +184,7 @@ def test_a_broken_plugin_is_named_and_the_rest_works(
 
 
 @pytest.mark.parametrize("name", ["nasty_import", "nasty_exit", "nasty_hook", "nasty_yield"])
-def test_a_broken_plugin_is_listed_as_broken(
-    shell: Shell, nasty: Callable[[str], str], name: str
-) -> None:
+def test_a_broken_plugin_is_listed_as_broken(shell: Shell, nasty: Callable[[str], str], name: str) -> None:
     distribution = nasty(name)
     info = shell.plugin(name)
     assert (info["status"], info["distribution"], info["version"]) == ("broken", distribution, "6.6.6")
@@ -203,9 +201,7 @@ def test_a_misspelt_hook_is_told_what_was_meant(shell: Shell, nasty: Callable[[s
 
 
 @pytest.mark.parametrize("how", ["flag", "flag for all", "environment"])
-def test_a_broken_plugin_can_be_switched_off(
-    shell: Shell, nasty: Callable[[str], str], how: str
-) -> None:
+def test_a_broken_plugin_can_be_switched_off(shell: Shell, nasty: Callable[[str], str], how: str) -> None:
     nasty("nasty_import")
     if how == "flag":
         listed = shell("runs", "list", "--json", "--no-plugins=nasty_import")
@@ -253,9 +249,7 @@ def test_help_and_history_wait_for_no_plugin(shell: Shell, nasty: Callable[[str]
         assert (said.status, said.err) == (0, ""), f"{command} must not load plugins: {said.err}"
 
 
-def test_a_factory_that_returns_the_wrong_type_is_named(
-    shell: Shell, nasty: Callable[[str], str]
-) -> None:
+def test_a_factory_that_returns_the_wrong_type_is_named(shell: Shell, nasty: Callable[[str], str]) -> None:
     distribution = nasty("nasty_type")
     shell.track_with("half")
     refused = shell("runs", "list", "--json")

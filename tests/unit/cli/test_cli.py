@@ -77,9 +77,7 @@ def test_the_short_help_names_real_subcommands() -> None:
             assert set(listed) <= set(command.commands), name
 
 
-@pytest.mark.parametrize(
-    "words", [("--help",), ("status",), ("history",), ("plugins", "list"), ("logs",)]
-)
+@pytest.mark.parametrize("words", [("--help",), ("status",), ("history",), ("plugins", "list"), ("logs",)])
 def test_light_commands_import_nothing_heavy(words: tuple[str, ...], project: Path) -> None:
     probe = (
         "import sys, json\n"
@@ -186,9 +184,7 @@ def _python(version: str) -> str | None:
 
 def test_run_passes_the_exit_status_and_the_project_on(project: Path, tmp_path: Path) -> None:
     script = tmp_path / "ein skript.py"
-    script.write_text(
-        "import os, sys; print(os.environ['MODELYARD_PROJECT']); sys.exit(int(sys.argv[1]))"
-    )
+    script.write_text("import os, sys; print(os.environ['MODELYARD_PROJECT']); sys.exit(int(sys.argv[1]))")
     done = modelyard("run", str(script), "7", cwd=project)
     assert (done.returncode, done.stdout.strip()) == (7, str(project))
     assert modelyard("run", "--", "sh", "-c", "exit 3", cwd=project).returncode == 3

@@ -40,9 +40,7 @@ def test_init_leaves_a_project_as_it_is(root: Path) -> None:
         create(root, "yours")
 
 
-def test_flag_beats_environment_beats_file_beats_default(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flag_beats_environment_beats_file_beats_default(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite(
         root,
         '[project]\nname = "x"\n[stages]\ntrack = "of-file"\ndata = "of-file"\nregistry = "of-file"\n',

@@ -71,9 +71,7 @@ def test_a_changed_reason_is_found(ledger: Ledger) -> None:
 def test_a_removed_line_is_found(ledger: Ledger) -> None:
     lines = ledger.path.read_text().splitlines(keepends=True)
     ledger.path.write_text(lines[0] + lines[2])
-    with pytest.raises(
-        CorruptStateError, match="line 2: a line before it was changed, removed or moved"
-    ):
+    with pytest.raises(CorruptStateError, match="line 2: a line before it was changed, removed or moved"):
         ledger.events()
 
 
@@ -87,9 +85,7 @@ def test_nothing_is_appended_to_a_broken_chain(ledger: Ledger) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(place=st.integers(min_value=0), byte=st.integers(min_value=0, max_value=255))
-def test_every_changed_byte_is_found(
-    tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
-) -> None:
+def test_every_changed_byte_is_found(tmp_path_factory: pytest.TempPathFactory, place: int, byte: int) -> None:
     ledger = Ledger(tmp_path_factory.mktemp("ledger"), "m")
     for number in range(3):
         ledger.append("intent", {**INTENT, "to_version": str(number)})

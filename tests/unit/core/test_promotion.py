@@ -78,9 +78,7 @@ def test_an_unknown_gate_or_setting_is_named(yard: Yard, versions: list[ModelVer
     with pytest.raises(modelyard.ModelyardError, match="no gate 'metrics'; did you mean 'metric'"):
         yard.check_gates(versions[0], to="production")
     gate(yard, '[[gate]]\ncheck = "metric"\nmetric = "auc"\nminimum = 3\n')
-    with pytest.raises(
-        modelyard.ModelyardError, match=r"unknown key 'gate\.0\.minimum'; did you mean 'min'"
-    ):
+    with pytest.raises(modelyard.ModelyardError, match=r"unknown key 'gate\.0\.minimum'; did you mean 'min'"):
         yard.check_gates(versions[0], to="production")
 
 
@@ -178,9 +176,7 @@ def test_a_killed_promotion_can_be_run_again(yard: Yard, versions: list[ModelVer
     assert [p.status for p in yard.history()] == ["completed", "abandoned"]
 
 
-def test_an_alias_moved_by_another_tool_is_written_down(
-    yard: Yard, versions: list[ModelVersion]
-) -> None:
+def test_an_alias_moved_by_another_tool_is_written_down(yard: Yard, versions: list[ModelVersion]) -> None:
     yard.promote(versions[0], to="production", reason="first")
     yard.registry.set_alias("late-flights", "production", "3")
     (finding,) = audit(yard)
@@ -222,9 +218,7 @@ def test_a_listener_that_fails_is_reported_and_nothing_stops(
     )
 
 
-def test_lineage_of_a_version_names_person_run_and_metrics(
-    yard: Yard, versions: list[ModelVersion]
-) -> None:
+def test_lineage_of_a_version_names_person_run_and_metrics(yard: Yard, versions: list[ModelVersion]) -> None:
     yard.promote(versions[0], to="production", reason="first")
     node = yard.lineage("late-flights@production")
     assert [each.kind for _, each in node.lines()][:3] == ["model", "promotion", "run"]

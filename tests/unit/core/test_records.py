@@ -69,9 +69,7 @@ EVERY = [
         end=WHEN,
         rows=10,
         columns=(
-            r.ColumnScore(
-                column="temp", method="w", score=None, threshold=0.1, drifted=False, error="empty"
-            ),
+            r.ColumnScore(column="temp", method="w", score=None, threshold=0.1, drifted=False, error="empty"),
         ),
         quality={"auc": 0.7},
     ),

@@ -153,9 +153,7 @@ def test_other_keys_of_a_dvc_file_survive_our_note(tmp_path: Path) -> None:
     file.write_text("# keep me\nouts:\n- md5: aa\n  path: x.csv\ndesc: mine\nmeta:\n  theirs: 1\n")
     dvcfiles.write_meta(file, name="ü", version="aa", digest="dd")
     text = file.read_text()
-    assert all(
-        part in text for part in ("# keep me", "desc: mine", "theirs: 1", "name: ü", "sha256: dd")
-    )
+    assert all(part in text for part in ("# keep me", "desc: mine", "theirs: 1", "name: ü", "sha256: dd"))
     before = file.stat().st_mtime_ns
     dvcfiles.write_meta(file, name="ü", version="aa", digest="dd")
     assert file.stat().st_mtime_ns == before

@@ -83,13 +83,9 @@ class MemoryDataStore:
         pulled = []
         for ref in self._chosen(names):
             # All bytes are checked before the first is handed out.
-            contents = [
-                (file["path"], self._bytes_of(file["sha256"], ref)) for file in self._files_of(ref)
-            ]
+            contents = [(file["path"], self._bytes_of(file["sha256"], ref)) for file in self._files_of(ref)]
             for path, content in contents:
-                state.write_bytes(
-                    self._root / ref.path / path if path else self._root / ref.path, content
-                )
+                state.write_bytes(self._root / ref.path / path if path else self._root / ref.path, content)
             pulled.append(ref)
         return pulled
 

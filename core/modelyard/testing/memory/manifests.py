@@ -82,9 +82,7 @@ def _require_known(file: Path, content: Mapping[str, Any], path: str, known: tup
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
             where = f"{path}.{name}" if path else str(name)
-            raise _invalid(
-                file, f"unknown field {where}" + (f"; did you mean '{near[0]}'?" if near else "")
-            )
+            raise _invalid(file, f"unknown field {where}" + (f"; did you mean '{near[0]}'?" if near else ""))
 
 
 def _at(content: Any, path: str) -> Any:

@@ -36,9 +36,7 @@ def answered_of(events: Iterable[tuple[Mapping[str, str], Any]]) -> list[Logged]
 def _logged(headers: Mapping[str, str], asked: Any, answered: Any) -> Logged:
     annotations = json.loads(headers.get("ce-annotations") or "{}")
     rows = asked["instances"] if "instances" in asked else rows_of(asked["inputs"])
-    predictions = (
-        answered["predictions"] if "predictions" in answered else answered["outputs"][0]["data"]
-    )
+    predictions = answered["predictions"] if "predictions" in answered else answered["outputs"][0]["data"]
     return Logged(
         prediction=Prediction(
             id=headers["ce-id"],

@@ -25,9 +25,7 @@ def profile(reference: Reference) -> dict[str, Any]:
     return {"format": 1, "columns": columns, "quality": found}
 
 
-def column_score(
-    name: str, expected: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> ColumnScore:
+def column_score(name: str, expected: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> ColumnScore:
     """How far one column of the rows lies from its profile."""
     values = [row.get(name) for row in rows]
     there = [value for value in values if not _is_missing(value)]

@@ -37,9 +37,7 @@ class AcmeTracker:
             params = {name: str(value) for name, value in (params or {}).items()}
             changed = [name for name in params if run.params.get(name, params[name]) != params[name]]
             if changed:
-                raise ConflictError(
-                    "param-changed", f"'{changed[0]}' of {run_id} has another value already"
-                )
+                raise ConflictError("param-changed", f"'{changed[0]}' of {run_id} has another value already")
             self._write(
                 replace(
                     run,
@@ -61,9 +59,7 @@ class AcmeTracker:
         try:
             content = pickle.dumps(model)
         except Exception:
-            raise UsageError(
-                "model-not-serialisable", f"can't pickle a {type(model).__name__}"
-            ) from None
+            raise UsageError("model-not-serialisable", f"can't pickle a {type(model).__name__}") from None
         folder = self._folder / "models" / uuid.uuid4().hex
         for name, its_content in {"model.pkl": content, **(files or {})}.items():
             state.write_bytes(folder / name, its_content)

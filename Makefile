@@ -1,0 +1,60 @@
+# Everything happens in .venv and .cache beside this file. Paths here are relative, so that folders
+# whose names hold spaces work.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+export PATH := $(CURDIR)/.cache/bin:$(PATH)
+
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help venv demo test lint types contracts unit integration bench docs wheel constraints system-deps clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+venv: ## Make .venv with everything, pinned by constraints.txt (nothing happens if it is current)
+	@.ci/venv
+
+demo: venv ## See the whole loop on real data: data, runs, promotion, endpoint, drift, rollback
+	@$(BIN)/modelyard demo $(ARGS)
+
+test: venv lint types contracts ## Lint, types, import contracts and every test; skips and counts come last
+	@$(PYTEST) $(ARGS)
+
+lint: venv ## Check style and formatting (ruff)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: venv ## Check types of all packages (mypy --strict)
+	@$(BIN)/mypy
+
+contracts: venv ## Check that core imports no plugin and plugins not each other (import-linter)
+	@$(BIN)/lint-imports
+
+unit: venv ## Run the fast tests
+	@$(PYTEST) tests/unit $(ARGS)
+
+integration: venv ## Run the tests with the real tools
+	@$(PYTEST) tests/conformance tests/integration tests/docs $(ARGS)
+
+bench: venv ## Measure against named peers; writes build/bench.json
+	@$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+docs: venv ## Write the reference pages and build the site into build/site
+	@$(BIN)/python tutorials/_generate.py
+	@$(BIN)/mkdocs build --strict --quiet
+
+wheel: venv ## Build sdist and wheel into dist/
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist .
+
+constraints: venv ## Resolve constraints.txt again, to the newest versions that fit
+	@.ci/constraints
+
+system-deps: ## As root on Debian: fetch promtool, so that no test is skipped
+	@.ci/system-deps
+
+clean: ## Remove what was made here; downloads in .cache stay
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

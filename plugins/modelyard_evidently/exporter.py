@@ -1,0 +1,115 @@
+"""Finished windows in Prometheus' text format: snake_case, base units, `_total` for counters only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from modelyard.records import Window
+
+METRICS_FILE = "metrics.prom"
+
+_HELP = {
+    "modelyard_feature_drift_score": "Distance of a column of the newest window from the reference.",
+    "modelyard_feature_drift_threshold": "Distance above which a column counts as drifted.",
+    "modelyard_feature_drift_detected": "1 if the column drifted.",
+    "modelyard_feature_missing_ratio": "Share of missing values.",
+    "modelyard_feature_unseen_ratio": "Share of categories that the reference did not have.",
+    "modelyard_feature_errors": "1 if the column could not be scored.",
+    "modelyard_drifted_features_ratio": "Share of columns that drifted.",
+    "modelyard_quality": "Quality over the labelled rows of the newest window.",
+    "modelyard_quality_reference": "The same metric over the reference.",
+    "modelyard_labels_matched_ratio": "Share of rows whose label has arrived.",
+    "modelyard_window_rows": "Rows of the newest window.",
+    "modelyard_window_labelled_rows": "Labelled rows of the newest window.",
+    "modelyard_window_start_timestamp_seconds": "Start of the newest window.",
+    "modelyard_window_end_timestamp_seconds": "End of the newest window.",
+    "modelyard_monitor_last_success_timestamp_seconds": "When windows were last scored.",
+    "modelyard_promotion_timestamp_seconds": "When an alias moved to a version.",
+    "modelyard_deployment_timestamp_seconds": "When an endpoint began to serve a version.",
+}
+
+Samples = list[tuple[str, dict[str, str], float]]
+
+
+def samples(windows: Iterable[Window], marks: Iterable[Mapping[str, Any]], last_success: float) -> Samples:
+    """What the exporter says: the newest windows, marks of promotions and deployments."""
+    found: Samples = []
+    for window in windows:
+        found += _of_window(window)
+    for mark in marks:
+        labels = {key: str(value) for key, value in mark.items() if key not in ("name", "time")}
+        found.append((f"modelyard_{mark['name']}_timestamp_seconds", labels, float(mark["time"])))
+    found.append(("modelyard_monitor_last_success_timestamp_seconds", {}, last_success))
+    return found
+
+
+def text(found: Samples) -> str:
+    """The exposition, one block per metric."""
+    lines = []
+    for name, explanation in _HELP.items():
+        block = [(labels, value) for n, labels, value in found if n == name]
+        if block:
+            lines += [f"# HELP {name} {explanation}", f"# TYPE {name} gauge"]
+            lines += [f"{name}{_labels(labels)} {_value(value)}" for labels, value in block]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def counters(counts: Mapping[str, int]) -> str:
+    """The collector's own counters."""
+    lines = [
+        "# HELP modelyard_log_events_total Payload events by what became of them.",
+        "# TYPE modelyard_log_events_total counter",
+    ]
+    lines += [f'modelyard_log_events_total{{outcome="{k}"}} {v}' for k, v in sorted(counts.items())]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _of_window(window: Window) -> Samples:
+    base = {"endpoint": window.endpoint, "model": window.model, "model_version": window.version}
+    found: Samples = []
+    for column in window.columns:
+        labels = {**base, "feature": column.column, "method": column.method}
+        values = {
+            "drift_score": column.score,
+            "drift_threshold": column.threshold,
+            "drift_detected": float(column.drifted),
+            "missing_ratio": column.missing_ratio,
+            "unseen_ratio": column.unseen_ratio,
+            "errors": float(column.error is not None),
+        }
+        found += [(f"modelyard_feature_{n}", labels, v) for n, v in values.items() if v is not None]
+    if window.columns:
+        drifted = sum(column.drifted for column in window.columns) / len(window.columns)
+        found.append(("modelyard_drifted_features_ratio", base, drifted))
+    for name, quality in (
+        ("modelyard_quality", window.quality),
+        ("modelyard_quality_reference", window.quality_reference),
+    ):
+        found += [(name, {**base, "metric": metric}, v) for metric, v in quality.items() if metric != "rows"]
+    return [
+        *found,
+        ("modelyard_window_rows", base, float(window.rows)),
+        ("modelyard_window_labelled_rows", base, float(window.labelled)),
+        ("modelyard_labels_matched_ratio", base, window.labelled / window.rows if window.rows else 0.0),
+        ("modelyard_window_start_timestamp_seconds", base, window.start.timestamp()),
+        ("modelyard_window_end_timestamp_seconds", base, window.end.timestamp()),
+    ]
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    if not labels:
+        return ""
+    pairs = ",".join(f'{key}="{_escaped(value)}"' for key, value in sorted(labels.items()))
+    return "{" + pairs + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _value(value: float) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return repr(value) if math.isfinite(value) else ("+Inf" if value > 0 else "-Inf")
