@@ -95,7 +95,7 @@ def labels(session: Session, endpoint: str, file: Path) -> None:
     Example:
       modelyard monitor labels late-flights arrived.csv
     """
-    stored = session.yard.monitor.labels(endpoint, _labels(file))
+    stored = session.yard.monitor.labels(endpoint, read_labels(file))
     session.show({"stored": stored}, lambda: click.echo(f"{stored} labels stored"))
 
 
@@ -141,7 +141,8 @@ def _row(window: Window) -> tuple[object, ...]:
     return (span, window.version, f"{window.rows}{note}", window.labelled, drifted or "none", quality)
 
 
-def _labels(file: Path) -> Iterator[Label]:
+def read_labels(file: Path) -> Iterator[Label]:
+    """The labels of a CSV file, one by one."""
     if not file.is_file():
         raise NotFoundError("file-not-found", f"there is no file {file}")
     with file.open(newline="", encoding="utf-8") as opened:

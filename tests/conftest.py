@@ -1,0 +1,74 @@
+"""Every test runs in a home of its own, without telemetry, and leaves no process behind."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from modelyard.processes import child_env
+
+#: Carried by everything that tests start; each worker of pytest-xdist has its own value.
+_MARK = "MODELYARD_TEST_SESSION"
+_GIT = "[user]\n\tname = Tester\n\temail = tester@example.org\n[init]\n\tdefaultBranch = main\n"
+
+
+def _set_up() -> None:
+    """At import, because test modules read the environment when they are collected."""
+    os.environ.update({k: v for k, v in child_env().items() if k != "PYTHONUNBUFFERED"})
+    for name in [name for name in os.environ if name.startswith("MODELYARD_") and name != _MARK]:
+        if not name.startswith("MODELYARD_TEST_"):
+            del os.environ[name]
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if not worker:
+        home = Path(tempfile.mkdtemp(prefix="modelyard-tests-"))
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
+        (home / ".gitconfig").write_text(_GIT)
+        os.environ["MODELYARD_TEST_REAL_HOME"] = os.environ.get("HOME", "")
+        os.environ["HOME"] = str(home)
+        for name in ("CONFIG", "CACHE", "DATA", "STATE"):
+            os.environ[f"XDG_{name}_HOME"] = str(home / name.lower())
+        os.environ[_MARK] = home.name
+    os.environ[_MARK] = f"{os.environ[_MARK]}{worker}"
+
+
+_set_up()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left_behind() -> Iterator[None]:
+    """Ends with an error that names what tests left running, and by which test it was started."""
+    yield
+    deadline = time.monotonic() + 5
+    while (left := _processes()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    names = [_described(process) for process in left]
+    for process in left:
+        process.kill()
+    if names:
+        pytest.fail("tests left processes running:\n" + "\n".join(names), pytrace=False)
+
+
+def _processes() -> list[psutil.Process]:
+    own = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter(["environ", "status"]):
+        marked = (process.info["environ"] or {}).get(_MARK) == os.environ[_MARK]
+        if marked and process.pid not in own and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def _described(process: psutil.Process) -> str:
+    try:
+        test = process.environ().get("PYTEST_CURRENT_TEST", "")
+        return f"  {process.pid} {' '.join(process.cmdline())[:150]} (started by {test or 'no test'})"
+    except psutil.Error:
+        return f"  {process.pid} (ending)"
