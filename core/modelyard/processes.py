@@ -212,7 +212,8 @@ class ProcessServices:
     def _end(self, name: str, record: Mapping[str, Any] | None, grace: float = 10.0) -> None:
         """Also without a record: somebody may have removed it while the process ran."""
         leader = record["pid"] if record and _alive(record) else None
-        _spawn.end(record["mark"] if record else self._mark(name), leader, grace)
+        mark = record["mark"] if record else self._mark(name)
+        _spawn.end(mark, leader, grace if leader else 1.0)  # orphans have nothing left to finish
 
     def _failed(self, code: str, said: str, name: str) -> EnvironmentFault:
         last = self._last_word(name)

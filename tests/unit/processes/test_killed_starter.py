@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -72,12 +70,11 @@ def marked(state: Path) -> list[int]:
 def test_killed_at_the_worst_moment(
     services: ProcessServices, state: Path, moment: str, lives: Callable[[int], bool]
 ) -> None:
-    killed = starter(state, moment)
-    assert killed.stdout is not None
-    while killed.stdout.readline() != "now\n":
-        assert killed.poll() is None
-    killed.kill()
-    killed.wait()
+    with starter(state, moment) as killed:
+        assert killed.stdout is not None
+        while killed.stdout.readline() != "now\n":
+            assert killed.poll() is None
+        killed.kill()
     running = moment == "while it waits"
     deadline = time.monotonic() + 5
     while len(marked(state)) != running and time.monotonic() < deadline:
@@ -94,12 +91,11 @@ def test_killed_at_the_worst_moment(
 def test_killed_at_random_moments(services: ProcessServices, state: Path) -> None:
     chance = random.Random(7)
     for _ in range(8):
-        killed = starter(state, "at random")
-        assert killed.stdout is not None
-        killed.stdout.readline()
-        time.sleep(chance.uniform(0, 0.35))
-        os.kill(killed.pid, signal.SIGKILL)
-        killed.wait()
+        with starter(state, "at random") as killed:
+            assert killed.stdout is not None
+            killed.stdout.readline()
+            time.sleep(chance.uniform(0, 0.35))
+            killed.kill()
     service = services.start(spec())
     deadline = time.monotonic() + 5
     while marked(state) != [service.pid] and time.monotonic() < deadline:

