@@ -68,13 +68,8 @@ class KserveServer:
         """See `Server.traffic`."""
         with self._locked(name):
             wanted = self._desired(name)
-            if wanted.newest.number == wanted.rolled_out and canary != 100:
-                raise UsageError(
-                    "no-canary",
-                    f"'{name}' has one revision, so there is nothing to split",
-                    "apply a file with another model first",
-                )
-            changed = replace(wanted, canary=canary, generation=wanted.generation + 1)
+            before = self._before(wanted) if canary != 100 else wanted.rolled_out
+            changed = replace(wanted, canary=canary, rolled_out=before, generation=wanted.generation + 1)
             states.save(self._at(name), changed)
         return self._started(changed, wait=True)
 
@@ -178,6 +173,19 @@ class KserveServer:
         )
         return before if changed == before else replace(changed, generation=before.generation + 1)
 
+    @staticmethod
+    def _before(wanted: Desired) -> int:
+        """The revision that shares traffic with the newest: the one rolled out before it."""
+        if wanted.rolled_out != wanted.newest.number:
+            return wanted.rolled_out
+        if len(wanted.revisions) < 2:
+            raise UsageError(
+                "no-canary",
+                f"'{wanted.name}' has one revision, so there is nothing to split",
+                "apply a file with another model first",
+            )
+        return wanted.revisions[-2].number
+
     def _plain_folder(self, uri: str) -> Path:
         path = Path(uri.removeprefix("file://"))
         path = path if path.is_absolute() else self._context.root / path
@@ -203,25 +211,26 @@ class KserveServer:
         return self.get(wanted.name)
 
     def _await(self, wanted: Desired) -> None:
-        """Until the gateway took the state over and the newest revision is ready, or failed."""
+        """Until every revision that is to get traffic is ready, or one failed."""
         deadline = time.monotonic() + self._settings.ready_timeout
-        number = str(wanted.newest.number)
-        message = ""
+        waiting, message = wanted.newest, ""
         while time.monotonic() < deadline:
             seen = states.observed(self._at(wanted.name))
             if seen["generation"] >= wanted.generation:
-                newest = seen["revisions"].get(number, {})
-                if newest.get("ready"):
+                states_of = {number: seen["revisions"].get(str(number), {}) for number in wanted.needed}
+                missing = [number for number, state in states_of.items() if not state.get("ready")]
+                if not missing:
                     return
-                message = newest.get("message", "")
-                if newest.get("failed"):
+                waiting = wanted.revision(max(missing))
+                message = states_of[waiting.number].get("message", "")
+                if states_of[waiting.number].get("failed"):
                     break
             time.sleep(0.02)
         else:
             message = f"not ready after {self._settings.ready_timeout:.0f} s ({message})"
         raise EnvironmentFault(
             "revision-failed",
-            f"revision {wanted.newest.name} with {wanted.newest.model}/{wanted.newest.version}: {message}",
+            f"revision {waiting.name} with {waiting.model}/{waiting.version}: {message}",
             f"modelyard endpoints logs {wanted.name}",
         )
 

@@ -89,7 +89,8 @@ def dataset_input(use: DataUse) -> Any:
     ref = use.ref
     return DatasetInput(
         Dataset(
-            name=ref.name,
+            # MLflow keeps one input per name and digest: without the role a second role would be lost.
+            name=f"{ref.name} ({use.role})",
             digest=ref.version[:36],
             source_type=ref.scheme,
             source=json.dumps(ref.to_dict()),

@@ -17,7 +17,7 @@ from modelyard.state import locked
 from modelyard_mlflow.store import Stores, mlflow_errors, open_stores, quiet
 
 _DIGEST, _LINEAGE = "modelyard.digest", "modelyard.lineage_id"
-_SIGNATURE, _USER = "modelyard.signature", "modelyard.user"
+_SIGNATURE, _USER, _URI = "modelyard.signature", "modelyard.user", "modelyard.uri"
 
 
 class MlflowRegistry:
@@ -42,6 +42,7 @@ class MlflowRegistry:
             _LINEAGE: model.lineage_id or "",
             _SIGNATURE: signature,
             _USER: user_name(),
+            _URI: model.uri,
         }
         with self._failures("register", f"model '{name}'"):
             self._ensure_model(name)
@@ -215,11 +216,11 @@ class MlflowRegistry:
 
 def _record(found: Any, by_version: Mapping[str, list[str]]) -> ModelVersion:
     tags = dict(found.tags)
-    own = {key: tags.pop(key, None) for key in (_DIGEST, _LINEAGE, _SIGNATURE, _USER)}
+    own = {key: tags.pop(key, None) for key in (_DIGEST, _LINEAGE, _SIGNATURE, _USER, _URI)}
     return ModelVersion(
         name=found.name,
         version=str(found.version),
-        uri=found.source,
+        uri=own[_URI] or found.source,
         run_id=found.run_id or None,
         created=datetime.fromtimestamp(found.creation_timestamp / 1000, timezone.utc),
         user=own[_USER] or "",

@@ -64,19 +64,26 @@ class Desired:
         return next(r for r in self.revisions if r.number == number)
 
     def split(self, ready: Mapping[int, bool]) -> dict[int, int]:
-        """Percent of traffic per revision number, by Knative's rules: a newest revision that is not
-        ready gets nothing."""
+        """Percent of traffic per revision number, by Knative's rules: a revision that is not ready
+        gets nothing as long as the other one is."""
         newest, before = self.newest.number, self.rolled_out
         if newest == before:
             return {newest: 100}
         if not ready.get(newest):
             return {before: 100}
+        if not ready.get(before):
+            return {newest: 100}
         share = 100 if self.canary is None else self.canary
         return {number: percent for number, percent in ((newest, share), (before, 100 - share)) if percent}
 
+    @property
+    def needed(self) -> set[int]:
+        """The revisions that get traffic once all are ready."""
+        return set(self.split({revision.number: True for revision in self.revisions}))
+
     def settled(self, ready: Mapping[int, bool]) -> Desired:
         """With the newest revision noted as rolled out, once it has all traffic."""
-        if self.split(ready) == {self.newest.number: 100}:
+        if self.canary in (None, 100) and ready.get(self.newest.number):
             return replace(self, rolled_out=self.newest.number)
         return self
 

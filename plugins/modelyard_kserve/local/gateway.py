@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import os
 import random
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -49,8 +51,7 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._clients: dict[str, Any] = {}
         self._statistics = Statistics()
-        # Sockets need a short path of their own; others must not reach them.
-        self._sockets = Path(tempfile.mkdtemp(prefix="my-"))
+        self._sockets = _private_folder(folder)
 
     # -- life -------------------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ class Gateway:
 
     async def _replace_log(self, wanted: Desired | None) -> None:
         if self._payloads is not None:
-            await self._payloads.drained(10)
+            await self._payloads.drained(3)
             if self._log_task is not None:
                 self._log_task.cancel()
             self._payloads = None
@@ -255,6 +256,19 @@ class Gateway:
             )
             self._clients[key] = httpx.AsyncClient(transport=transport, timeout=300, trust_env=False)
         return self._clients[key]
+
+
+def _private_folder(endpoint: Path) -> Path:
+    """A folder for sockets with a short path, which others can't enter. It is the same at every start,
+    so that gateways that were killed leave one folder and not many."""
+    name = hashlib.sha256(str(endpoint).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"modelyard-{os.getuid()}-{name}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077 == 0:
+        return folder
+    return Path(tempfile.mkdtemp(prefix="modelyard-"))  # somebody else made it first
 
 
 async def _ended(replica: Replica, client: Any, after: float) -> None:
