@@ -5,6 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(CURDIR)/.cache/bin:$(PATH)
+export NO_MKDOCS_2_WARNING := 1
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest

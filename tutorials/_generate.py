@@ -31,7 +31,8 @@ def settings_page() -> str:
     lines = [
         "# Settings\n",
         "`modelyard.toml` makes a folder a project. A key is taken from the first of: a flag",
-        "(`--set stages.track=acme`), the environment (`MODELYARD_STAGES__TRACK=acme`), the file, the default.",
+        "(`--set stages.track=acme`), the environment (`MODELYARD_STAGES__TRACK=acme`), the file,",
+        "the default.",
         "An unknown key is an error that names the key which was meant.",
         "[JSON schema](modelyard.schema.json) for editors.\n",
     ]

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 from modelyard import lineage
+from modelyard.buffer import LogBuffer
 from modelyard.digests import canonical_json, digest_of
 from modelyard.errors import NotFoundError, UsageError
 from modelyard.records import DataRef, DataUse, LoggedModel, Metric, ModelVersion, Run, RunStatus, now
@@ -25,9 +26,11 @@ PROFILE_FILE = "profile.json"
 class ActiveRun:
     """Collects what a run logs; leaving the `with` block ends the run, as failed after an exception."""
 
-    def __init__(self, yard: Yard, run: Run) -> None:
+    def __init__(self, yard: Yard, run: Run, params: Mapping[str, object]) -> None:
         self._yard = yard
         self._run = run
+        self._buffer = LogBuffer(yard.tracker, run.id)
+        self._buffer.add(params=params)
 
     @property
     def id(self) -> str:
@@ -43,7 +46,10 @@ class ActiveRun:
         status: RunStatus = "finished" if kind is None else "failed"
         if kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit)):
             status = "killed"
-        self._yard.tracker.finish(self.id, status)
+        try:
+            self._buffer.flush()
+        finally:
+            self._yard.tracker.finish(self.id, status)
 
     def use(self, data: DataRef | str, *, role: str = "train") -> DataRef:
         """Note that the run reads a data version, e.g. as `train`, `valid` or `test`.
@@ -56,21 +62,24 @@ class ActiveRun:
         return ref
 
     def log(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        """Metrics, all in one write; the same name with rising steps makes a curve.
+        """Metrics; the same name with rising steps makes a curve.
+
+        They are written together with what else is logged within the second, so that a call in a
+        training loop costs next to nothing.
 
         Raises:
             UsageError: `metric-not-a-number`.
         """
         logged = [Metric(name=k, value=_number(k, v), step=step, time=now()) for k, v in metrics.items()]
-        self._yard.tracker.log(self.id, metrics=logged)
+        self._buffer.add(metrics=logged)
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Parameters, all in one write; they can't change once logged."""
-        self._yard.tracker.log(self.id, params=params)
+        """Parameters; they can't change once logged (`param-changed`, said at the next call)."""
+        self._buffer.add(params=params)
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Free words on the run."""
-        self._yard.tracker.log(self.id, tags=tags)
+        self._buffer.add(tags=tags)
 
     def log_file(self, path: str | Path, *, folder: str = "") -> None:
         """Keep a copy of a file with the run.
@@ -117,6 +126,7 @@ class ActiveRun:
         Raises:
             UsageError: `model-not-serialisable`.
         """
+        self._buffer.flush()
         files = {lineage.LINEAGE_FILE: self._lineage()}
         if reference is not None:
             files[PROFILE_FILE] = self._profile(model, reference)

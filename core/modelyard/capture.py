@@ -8,15 +8,26 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from modelyard.records import Actor, Code, Environment, RunContext
 
+#: Runs of a sweep start many times a second; nobody edits code between them.
+_FRESH_SECONDS = 1.0
+_last: dict[tuple[Path, str], tuple[float, RunContext]] = {}
+
 
 def run_context(root: Path) -> RunContext:
-    """Everything the core knows about a run that starts now in this process."""
-    return RunContext(user=user_name(), code=code(root), environment=environment())
+    """Everything the core knows about a run that starts now in this process (at most a second old)."""
+    key = (root, entry_point(root))
+    at, known = _last.get(key, (0.0, None))
+    if known is None or time.monotonic() - at > _FRESH_SECONDS:
+        known = RunContext(user=user_name(), code=code(root), environment=environment())
+        _last[key] = (time.monotonic(), known)
+    return known
 
 
 def user_name() -> str:
@@ -47,11 +58,17 @@ def code(root: Path) -> Code:
         commit=commit,
         branch=None if branch == "(detached)" else branch,
         dirty=bool(changes),
-        repository=without_credentials(_git(root, "config", "remote.origin.url")) or None,
+        repository=_repository(root) or None,
         diff_sha256=_diff_digest(root, changes) if changes else None,
         entry_point=entry,
         cell=os.environ.get("MODELYARD_CELL"),
     )
+
+
+@cache
+def _repository(root: Path) -> str:
+    """Where the code comes from; asked once, because it does not change while a process runs."""
+    return without_credentials(_git(root, "config", "remote.origin.url"))
 
 
 def entry_point(root: Path) -> str:

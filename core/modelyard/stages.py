@@ -160,7 +160,7 @@ class Tracker(Protocol):
             NotFoundError: `logged-model-not-found`.
         """
 
-    def finish(self, run_id: str, status: RunStatus = "finished") -> Run:
+    def finish(self, run_id: str, status: RunStatus = "finished") -> None:
         """End the run; ending an ended run again with the same status changes nothing."""
 
     def get(self, run_id: str) -> Run:

@@ -85,9 +85,7 @@ class Yard:
         from modelyard.capture import run_context
 
         started = self.tracker.start(name, run_context(self.root))
-        if params:
-            self.tracker.log(started.id, params=params)
-        return ActiveRun(self, started)
+        return ActiveRun(self, started, params or {})
 
     # -- promotion --------------------------------------------------------------------------
 

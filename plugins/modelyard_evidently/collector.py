@@ -2,8 +2,10 @@
 
     python -m modelyard_evidently.collector --state FOLDER --port PORT
 
-An event is answered at once and written within a second; kill -9 loses at most that second. What
-does not fit into memory is dropped and counted. A scrape reads a file and computes nothing.
+An event is answered as soon as it is in memory and written within two seconds: kill -9 loses at
+most those (and calls of which only one half had come); what is on disk is never torn. What does not
+fit into memory, and what the disk does not take for long, is dropped and counted. A scrape reads a
+file and computes nothing.
 """
 
 from __future__ import annotations
@@ -11,19 +13,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from modelyard.errors import ModelyardError
+from modelyard.state import read_json
 from modelyard_evidently import log
 from modelyard_evidently.events import Event, Pairing, Row, event_of, rows_of
 from modelyard_evidently.exporter import METRICS_FILE, counters
+from modelyard_evidently.profile import feature_names, file_of
 
-_FLUSH_SECONDS = 1.0
-_FLUSH_ROWS = 5000
+_FLUSH_SECONDS = 2.0
+_FLUSH_ROWS = 20_000
 _MOST_EVENTS = 100_000
 _MOST_BYTES = 256 * 1024 * 1024
+#: Rows that wait for a disk that does not take them.
+_MOST_ROWS = 200_000
 _BODY_LIMIT = 64 * 1024 * 1024
 
 
@@ -35,8 +43,12 @@ class Collector:
         self._queue: deque[Event] = deque()
         self._bytes = 0
         self._pairing = Pairing()
+        self._pending: dict[log.Place, list[Row]] = {}
+        self._names: dict[tuple[str, str], Sequence[str]] = {}
         self._writing = asyncio.Lock()
-        self.counts: Counter[str] = Counter(stored=0, dropped=0, invalid=0)
+        self._counts: Counter[str] = Counter(stored=0, dropped=0, invalid=0)
+        self._last_loss = 0.0
+        log.clean(state)
 
     def take(self, headers: dict[str, str], body: bytes) -> None:
         """Queue an event; the oldest make room.
@@ -49,48 +61,84 @@ class Collector:
         self._bytes += len(body)
         while len(self._queue) > _MOST_EVENTS or self._bytes > _MOST_BYTES:
             self._bytes -= len(self._queue.popleft().body)
-            self.counts["dropped"] += 1
+            self.lost(1)
 
-    async def flush(self) -> None:
-        """Write everything that was taken so far."""
+    def lost(self, events: int) -> None:
+        """Count events that are lost for good, and remember when."""
+        self._counts["dropped"] += events
+        self._last_loss = time.time()
+
+    def invalid(self, events: int) -> None:
+        """Count events that could not be read."""
+        self._counts["invalid"] += events
+
+    async def flush(self) -> dict[str, Any]:
+        """Write everything that was taken so far; returns the counts."""
         async with self._writing:
             events, self._queue, self._bytes = self._queue, deque(), 0
-            if events:
+            if events or self._pending:
                 await asyncio.to_thread(self._write, events)
+        return self.counts()
 
     async def run(self) -> None:
-        """Flush every second, until cancelled."""
+        """Flush every few seconds, until cancelled."""
         while True:
             await asyncio.sleep(_FLUSH_SECONDS)
             await self.flush()
 
-    def _write(self, events: deque[Event]) -> None:
-        rows: dict[str, list[Row]] = {}
-        for event in events:
-            pair = self._pairing.add(event)
-            if pair is None:
-                continue
-            try:
-                rows.setdefault(event.endpoint, []).extend(rows_of(*pair))
-            except (ValueError, KeyError, TypeError, IndexError) as fault:
-                self.counts["invalid"] += 2
-                print(f"collector: event {event.id} is left out: {fault}", flush=True)
-        for endpoint, found in rows.items():
-            for start in range(0, len(found), _FLUSH_ROWS):
-                piece = found[start : start + _FLUSH_ROWS]
-                calls = len({row.prediction_id for row in piece})
-                try:
-                    log.append(self._state, endpoint, piece)
-                    self.counts["stored"] += 2 * calls
-                except (ModelyardError, OSError) as fault:
-                    self.counts["dropped"] += 2 * calls
-                    print(f"collector: {len(piece)} rows of {endpoint} are lost: {fault}", flush=True)
+    def counts(self) -> dict[str, Any]:
+        """Events by what became of them, and when the last was lost (seconds since 1970, or 0)."""
+        paired = {"unpaired": self._pairing.unpaired, "duplicate": self._pairing.duplicates}
+        waiting = self._pairing.waiting + sum(len(rows) for rows in self._pending.values())
+        return {"events": {**self._counts, **paired}, "waiting": waiting, "last_loss": self._last_loss}
 
     def metrics(self) -> bytes:
         """The finished windows, and the collector's own counters."""
         file = self._state / METRICS_FILE
         finished = file.read_bytes() if file.exists() else b""
-        return finished + counters(self.counts).encode()
+        counts = self.counts()
+        return finished + counters(counts["events"], counts["last_loss"]).encode()
+
+    def _write(self, events: deque[Event]) -> None:
+        # Profiles arrive with deployments: look again at each flush.
+        self._names.clear()
+        for event in events:
+            pair = self._pairing.add(event)
+            if pair is None:
+                continue
+            try:
+                for row in rows_of(*pair, self._columns):
+                    self._pending.setdefault(log.place_of(row), []).append(row)
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
+                self.invalid(2)
+                print(f"collector: call {event.id} is left out: {fault}", flush=True)
+        for place in list(self._pending):
+            self._write_rows(place, self._pending.pop(place))
+        self._make_room()
+
+    def _write_rows(self, place: log.Place, rows: list[Row]) -> None:
+        for start in range(0, len(rows), _FLUSH_ROWS):
+            piece = rows[start : start + _FLUSH_ROWS]
+            try:
+                log.append(self._state, place, piece)
+                self._counts["stored"] += 2 * sum(row.row == 0 for row in piece)
+            except (ModelyardError, OSError) as fault:
+                self._pending[place] = rows[start:]  # the next flush tries again
+                print(f"collector: {len(rows) - start} rows of {place.endpoint} wait: {fault}", flush=True)
+                return
+
+    def _make_room(self) -> None:
+        over = sum(len(rows) for rows in self._pending.values()) - _MOST_ROWS
+        for rows in self._pending.values():
+            if over > 0:
+                self.lost(2 * sum(row.row == 0 for row in rows[:over]))
+                over, rows[:over] = over - len(rows[:over]), []
+
+    def _columns(self, model: str, version: str) -> Sequence[str]:
+        key = (model, version)
+        if key not in self._names:
+            self._names[key] = feature_names(read_json(file_of(self._state, *key)))
+        return self._names[key]
 
 
 def application(collector: Collector) -> Any:
@@ -116,36 +164,42 @@ def application(collector: Collector) -> Any:
 
 
 async def _answer(collector: Collector, scope: Any, receive: Any) -> tuple[int, bytes, bytes]:
+    import orjson
+
+    json = b"application/json"
     route = (scope["method"], scope["path"])
     if route == ("GET", "/healthz"):
-        return 200, b'{"ready":true}', b"application/json"
+        return 200, b'{"ready":true}', json
     if route == ("GET", "/metrics"):
-        return 200, collector.metrics(), b"text/plain; version=0.0.4"
+        return 200, collector.metrics(), b"text/plain; version=0.0.4; charset=utf-8"
     if route == ("POST", "/flush"):
-        await collector.flush()
-        return 200, b"{}", b"application/json"
+        return 200, orjson.dumps(await collector.flush()), json
     if route != ("POST", "/"):
-        return 404, b'{"error":"POST events to /, GET /metrics"}', b"application/json"
+        return 404, b'{"error":"POST events to /, GET /metrics"}', json
     body = await _body(receive)
     if body is None:
-        collector.counts["dropped"] += 1
-        return 413, b'{"error":"the event is too large"}', b"application/json"
+        collector.lost(1)
+        return 413, b'{"error":"the event is too large"}', json
     try:
         collector.take({k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}, body)
     except ValueError as fault:
-        collector.counts["invalid"] += 1
-        import orjson
-
-        return 400, orjson.dumps({"error": str(fault)}), b"application/json"
-    return 200, b"{}", b"application/json"
+        collector.invalid(1)
+        return 400, orjson.dumps({"error": str(fault)}), json
+    return 200, b"{}", json
 
 
 async def _body(receive: Any) -> bytes | None:
-    pieces, size = [], 0
+    """The whole body; None, read but not kept, when it is too large."""
+    pieces: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
-        pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
+        if message["type"] == "http.disconnect":
+            return b"".join(pieces)
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size <= _BODY_LIMIT:
+            pieces.append(piece)
         if not message.get("more_body"):
             return b"".join(pieces) if size <= _BODY_LIMIT else None
 

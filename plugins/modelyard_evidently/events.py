@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
+
+from modelyard_evidently.values import folder_name
 
 REQUEST, RESPONSE = (
     "org.kubeflow.serving.inference.request",
     "org.kubeflow.serving.inference.response",
 )
 _ANNOTATION = "modelyard.dev/"
-#: Calls of which one half never came are forgotten, oldest first.
+#: Calls of which one half never came are forgotten: after so many seconds, or when there are too many.
+_PATIENCE = 300.0
 _MOST_HALVES = 50_000
+_MOST_DONE = 50_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """One half of a call. `time` is the event's own time; a replay may say its own by `X-Event-Time`."""
 
     id: str
     kind: str
     time: datetime
+    received: datetime
     endpoint: str
     model: str
     version: str
@@ -33,13 +40,14 @@ class Event:
     body: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One instance of a call with its answer."""
+    """One instance of a call with its answer. `received` is the collector's clock."""
 
     prediction_id: str
     row: int
     time: datetime
+    received: datetime
     endpoint: str
     model: str
     version: str
@@ -49,11 +57,15 @@ class Row:
     score: float | None
 
 
+#: The columns of a model in the order of its signature, or () if they are not known.
+Columns = Callable[[str, str], Sequence[str]]
+
+
 def event_of(headers: Mapping[str, str], body: bytes) -> Event:
     """A binary-mode CloudEvent.
 
     Raises:
-        ValueError: it is not one of KServe's.
+        ValueError: it is not one of KServe's, or its names can't be stored.
     """
     kind = headers.get("ce-type", "")
     if kind not in (REQUEST, RESPONSE) or not headers.get("ce-id"):
@@ -61,62 +73,90 @@ def event_of(headers: Mapping[str, str], body: bytes) -> Event:
     metadata = _mapping(headers.get("ce-metadata"))
     annotations = _mapping(headers.get("ce-annotations"))
     said = {key.lower(): value for key, value in metadata.items()}.get("x-event-time")
-    said = said[0] if isinstance(said, list) else said  # Go writes header values as lists
-    return Event(
+    said = said[0] if isinstance(said, list) and said else said  # Go writes header values as lists
+    received = datetime.now(timezone.utc)
+    event = Event(
         id=headers["ce-id"],
         kind=kind,
-        time=_time(said or headers.get("ce-time")),
+        time=_time(said) or _time(headers.get("ce-time")) or received,
+        received=received,
         endpoint=headers.get("ce-inferenceservicename", "unknown"),
         model=str(annotations.get(f"{_ANNOTATION}model", "unknown")),
         version=str(annotations.get(f"{_ANNOTATION}version", "0")),
         revision=str(annotations.get(f"{_ANNOTATION}revision", headers.get("ce-endpoint", ""))),
         body=body,
     )
+    for name in (event.endpoint, event.model, event.version):
+        folder_name(name)
+    return event
 
 
 class Pairing:
-    """Puts the halves of calls together, in whatever order they come; duplicates count once."""
+    """Puts the halves of calls together, in whatever order they come; duplicates count once.
 
-    def __init__(self) -> None:
-        self._halves: OrderedDict[str, dict[str, Event]] = OrderedDict()
+    Halves whose other half does not come in time are forgotten and counted in `unpaired`.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._halves: OrderedDict[str, tuple[float, Event]] = OrderedDict()
         self._done: OrderedDict[str, None] = OrderedDict()
-        self.forgotten = 0
+        self.unpaired = 0
+        self.duplicates = 0
+
+    @property
+    def waiting(self) -> int:
+        """Calls of which one half is here."""
+        return len(self._halves)
 
     def add(self, event: Event) -> tuple[Event, Event] | None:
-        """The whole call, once its second half is there."""
-        if event.id in self._done:
+        """The whole call (request, response), once its second half is there."""
+        self._forget()
+        _, half = self._halves.get(event.id, (0.0, None))
+        if event.id in self._done or (half is not None and half.kind == event.kind):
+            self.duplicates += 1
             return None
-        halves = self._halves.setdefault(event.id, {})
-        halves[event.kind] = event
-        if len(halves) < 2:
-            if len(self._halves) > _MOST_HALVES:
-                self._halves.popitem(last=False)
-                self.forgotten += 1
+        if half is None:
+            self._halves[event.id] = (self._clock(), event)
             return None
         del self._halves[event.id]
         self._done[event.id] = None
-        if len(self._done) > _MOST_HALVES:
+        if len(self._done) > _MOST_DONE:
             self._done.popitem(last=False)
-        return halves[REQUEST], halves[RESPONSE]
+        return (half, event) if half.kind == REQUEST else (event, half)
+
+    def _forget(self) -> None:
+        now = self._clock()
+        while self._halves:
+            began, _ = next(iter(self._halves.values()))
+            if len(self._halves) <= _MOST_HALVES and now - began <= _PATIENCE:
+                return
+            self._halves.popitem(last=False)
+            self.unpaired += 1
 
 
-def rows_of(request: Event, response: Event) -> Iterator[Row]:
+def rows_of(request: Event, response: Event, columns: Columns = lambda *_: ()) -> Iterator[Row]:
     """The rows of a call, V1 or V2.
+
+    Args:
+        columns: the model's columns; rows that are bare lists get their names from it.
 
     Raises:
         ValueError: the bodies are not inference JSON, or their lengths differ.
     """
     asked, answered = _json(request.body), _json(response.body)
-    features = _v1_features(asked) if "instances" in asked else _v2_features(asked)
+    names = columns(response.model, response.version)
+    features = _v1_features(asked, names) if "instances" in asked else _v2_features(asked, names)
     answers = answered["predictions"] if "predictions" in answered else _v2_answers(answered)
-    if len(features) != len(answers):
-        raise ValueError(f"{len(features)} rows were asked, {len(answers)} answered")
+    if not isinstance(answers, list) or len(features) != len(answers):
+        raise ValueError(f"{len(features)} rows were asked, another number was answered")
     for number, (values, answer) in enumerate(zip(features, answers)):
-        prediction, score = _decision(answer)
+        prediction, score = decision_of(answer)
         yield Row(
             prediction_id=request.id,
             row=number,
             time=request.time,
+            received=response.received,
             endpoint=request.endpoint,
             model=response.model,
             version=response.version,
@@ -127,14 +167,30 @@ def rows_of(request: Event, response: Event) -> Iterator[Row]:
         )
 
 
-def _v1_features(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        instance if isinstance(instance, dict) else {str(n): v for n, v in enumerate(_listed(instance))}
-        for instance in body["instances"]
-    ]
+def decision_of(answer: Any) -> tuple[Any, float | None]:
+    """What was served, and the probability of the second of two classes.
+
+    A list of several numbers holds class probabilities; a list of one is a number in a box.
+
+    Example:
+        >>> decision_of([0.2, 0.8]), decision_of([3.4]), decision_of("late")
+        ((1, 0.8), (3.4, None), ('late', None))
+    """
+    if isinstance(answer, list) and len(answer) == 1:
+        return decision_of(answer[0])
+    if isinstance(answer, list) and answer and all(isinstance(p, (int, float)) for p in answer):
+        return answer.index(max(answer)), float(answer[-1]) if len(answer) == 2 else None
+    return answer, None
 
 
-def _v2_features(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _v1_features(body: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    instances = body["instances"]
+    if not isinstance(instances, list):
+        raise ValueError("instances is no list")
+    return [i if isinstance(i, dict) else _named(i if isinstance(i, list) else [i], names) for i in instances]
+
+
+def _v2_features(body: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
     inputs = body.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         raise ValueError("there are neither instances nor inputs")
@@ -142,8 +198,10 @@ def _v2_features(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     for tensor in inputs:
         rows = _tensor_rows(tensor)
         if len(inputs) == 1 and rows and isinstance(rows[0], list) and len(rows[0]) > 1:
-            return [{str(n): value for n, value in enumerate(row)} for row in rows]
-        columns[tensor["name"]] = [row[0] if isinstance(row, list) else row for row in rows]
+            return [_named(row, names) for row in rows]
+        columns[str(tensor["name"])] = [row[0] if isinstance(row, list) and row else row for row in rows]
+    if len({len(values) for values in columns.values()}) > 1:
+        raise ValueError("the inputs have different numbers of rows")
     return [dict(zip(columns, values)) for values in zip(*columns.values())]
 
 
@@ -162,15 +220,10 @@ def _tensor_rows(tensor: Mapping[str, Any]) -> list[Any]:
     return [data[start : start + width] for start in range(0, len(data), width or 1)]
 
 
-def _decision(answer: Any) -> tuple[Any, float | None]:
-    """What was served, and the probability of the second of two classes."""
-    if isinstance(answer, list) and answer and all(isinstance(p, (int, float)) for p in answer):
-        return answer.index(max(answer)), float(answer[-1]) if len(answer) == 2 else None
-    return answer, None
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+def _named(values: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+    """Values by the signature's names; by their place where the signature does not fit."""
+    chosen = names if len(names) == len(values) else [str(n) for n in range(len(values))]
+    return dict(zip(chosen, values))
 
 
 def _json(body: bytes) -> dict[str, Any]:
@@ -193,9 +246,13 @@ def _mapping(text: str | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _time(text: str | None) -> datetime:
+def _time(said: Any) -> datetime | None:
+    # Go writes nanoseconds and Z; Python 3.10 reads neither.
+    text = re.sub(r"(\.\d{1,6})\d*", lambda part: part.group(1).ljust(7, "0"), str(said or "").strip())
     try:
-        when = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
+        when = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))
     except ValueError:
-        return datetime.now(timezone.utc)
-    return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+    # Beyond these years the arithmetic of windows overflows.
+    return when.astimezone(timezone.utc) if 1970 <= when.year <= 2200 else None

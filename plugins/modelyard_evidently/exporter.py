@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from modelyard.records import Window
 
 METRICS_FILE = "metrics.prom"
+LAST_LOSS = "modelyard_log_last_loss_timestamp_seconds"
 
 _HELP = {
     "modelyard_feature_drift_score": "Distance of a column of the newest window from the reference.",
     "modelyard_feature_drift_threshold": "Distance above which a column counts as drifted.",
     "modelyard_feature_drift_detected": "1 if the column drifted.",
     "modelyard_feature_missing_ratio": "Share of missing values.",
+    "modelyard_feature_missing_ratio_reference": "Share of missing values in the reference.",
     "modelyard_feature_unseen_ratio": "Share of categories that the reference did not have.",
     "modelyard_feature_errors": "1 if the column could not be scored.",
     "modelyard_drifted_features_ratio": "Share of columns that drifted.",
@@ -22,6 +25,7 @@ _HELP = {
     "modelyard_quality_reference": "The same metric over the reference.",
     "modelyard_labels_matched_ratio": "Share of rows whose label has arrived.",
     "modelyard_window_rows": "Rows of the newest window.",
+    "modelyard_window_minimum_rows": "Rows below which a window is not judged.",
     "modelyard_window_labelled_rows": "Labelled rows of the newest window.",
     "modelyard_window_start_timestamp_seconds": "Start of the newest window.",
     "modelyard_window_end_timestamp_seconds": "End of the newest window.",
@@ -33,15 +37,27 @@ _HELP = {
 Samples = list[tuple[str, dict[str, str], float]]
 
 
-def samples(windows: Iterable[Window], marks: Iterable[Mapping[str, Any]], last_success: float) -> Samples:
+@dataclass(frozen=True)
+class Finished:
+    """A scored window with what rules compare it with."""
+
+    window: Window
+    min_rows: int
+    missing_reference: Mapping[str, float]
+
+
+def samples(
+    windows: Iterable[Finished], marks: Iterable[Mapping[str, Any]], last_success: float | None
+) -> Samples:
     """What the exporter says: the newest windows, marks of promotions and deployments."""
     found: Samples = []
-    for window in windows:
-        found += _of_window(window)
+    for finished in windows:
+        found += _of_window(finished)
     for mark in marks:
         labels = {key: str(value) for key, value in mark.items() if key not in ("name", "time")}
         found.append((f"modelyard_{mark['name']}_timestamp_seconds", labels, float(mark["time"])))
-    found.append(("modelyard_monitor_last_success_timestamp_seconds", {}, last_success))
+    if last_success is not None:
+        found.append(("modelyard_monitor_last_success_timestamp_seconds", {}, last_success))
     return found
 
 
@@ -56,17 +72,25 @@ def text(found: Samples) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def counters(counts: Mapping[str, int]) -> str:
-    """The collector's own counters."""
+def counters(counts: Mapping[str, int], last_loss: float) -> str:
+    """The collector's own counters, and when it last lost an event (0: never).
+
+    The time is there beside the counter because a rule over `increase()` does not see the first loss:
+    a counter that appears with the value 5 has not increased.
+    """
     lines = [
         "# HELP modelyard_log_events_total Payload events by what became of them.",
         "# TYPE modelyard_log_events_total counter",
+        *(f'modelyard_log_events_total{{outcome="{k}"}} {v}' for k, v in sorted(counts.items())),
+        f"# HELP {LAST_LOSS} When an event was last lost; 0 if none was.",
+        f"# TYPE {LAST_LOSS} gauge",
+        f"{LAST_LOSS} {_value(last_loss)}",
     ]
-    lines += [f'modelyard_log_events_total{{outcome="{k}"}} {v}' for k, v in sorted(counts.items())]
     return "".join(f"{line}\n" for line in lines)
 
 
-def _of_window(window: Window) -> Samples:
+def _of_window(finished: Finished) -> Samples:
+    window = finished.window
     base = {"endpoint": window.endpoint, "model": window.model, "model_version": window.version}
     found: Samples = []
     for column in window.columns:
@@ -76,6 +100,7 @@ def _of_window(window: Window) -> Samples:
             "drift_threshold": column.threshold,
             "drift_detected": float(column.drifted),
             "missing_ratio": column.missing_ratio,
+            "missing_ratio_reference": finished.missing_reference.get(column.column),
             "unseen_ratio": column.unseen_ratio,
             "errors": float(column.error is not None),
         }
@@ -91,6 +116,7 @@ def _of_window(window: Window) -> Samples:
     return [
         *found,
         ("modelyard_window_rows", base, float(window.rows)),
+        ("modelyard_window_minimum_rows", base, float(finished.min_rows)),
         ("modelyard_window_labelled_rows", base, float(window.labelled)),
         ("modelyard_labels_matched_ratio", base, window.labelled / window.rows if window.rows else 0.0),
         ("modelyard_window_start_timestamp_seconds", base, window.start.timestamp()),
@@ -112,4 +138,4 @@ def _escaped(value: str) -> str:
 def _value(value: float) -> str:
     if math.isnan(value):
         return "NaN"
-    return repr(value) if math.isfinite(value) else ("+Inf" if value > 0 else "-Inf")
+    return repr(float(value)) if math.isfinite(value) else ("+Inf" if value > 0 else "-Inf")

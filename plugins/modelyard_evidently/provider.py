@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import http.client
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
 from modelyard.errors import EnvironmentFault, NotFoundError
 from modelyard.records import Alert, Endpoint, Prediction, Promotion, Window, now
 from modelyard.stages import Label, Reference, ResolvedModel, ServiceSpec, StageContext
 from modelyard.state import locked, read_json, write_bytes, write_json
 from modelyard_evidently import exporter, log, rules
+from modelyard_evidently import profile as profiles
 from modelyard_evidently.config import EvidentlySettings
+from modelyard_evidently.values import folder_name
+
+if TYPE_CHECKING:
+    from modelyard_evidently.windows import Span
 
 _SERVICE = "monitor"
 _PROFILE = "profile.json"
@@ -34,9 +40,7 @@ class EvidentlyMonitor:
 
     def profile(self, reference: Reference) -> Mapping[str, Any]:
         """See `Monitor.profile`."""
-        from modelyard_evidently.profile import build
-
-        return build(reference, floor=self._settings.drift_floor, min_rows=self._settings.min_rows)
+        return profiles.build(reference, floor=self._settings.drift_floor)
 
     def watch(self, endpoint: Endpoint, models: Sequence[ResolvedModel]) -> None:
         """See `Monitor.watch`."""
@@ -46,11 +50,10 @@ class EvidentlyMonitor:
             served.append({"model": name, "version": version})
             file = model.path / _PROFILE
             if file.is_file():
-                write_bytes(self._profile_file(name, version), file.read_bytes())
-                columns = (self._profile(name, version) or {})["columns"]
-                kinds = {c["name"]: c["kind"] for c in columns if c["name"] != "prediction"}
-                log.set_kinds(self._state, endpoint.name, kinds)
-        write_json(self._state / "endpoints" / f"{quote(endpoint.name, safe='')}.json", {"serves": served})
+                write_bytes(profiles.file_of(self._state, name, version), file.read_bytes())
+                kinds = profiles.kinds(self._profile(name, version))
+                log.set_kinds(self._state, endpoint.name, name, version, kinds)
+        write_json(self._endpoint_file(endpoint.name), {"serves": served})
 
     def mark_promotion(self, promotion: Promotion) -> None:
         """Remember a promotion for the exporter."""
@@ -75,7 +78,8 @@ class EvidentlyMonitor:
         """See `Monitor.find`."""
         self._flush()
         for endpoint in log.endpoints(self._state):
-            found = log.Reader(self._state, endpoint).find(prediction_id)
+            reader = log.Reader(self._state, endpoint)
+            found = log.read_again(partial(reader.find, prediction_id))
             if found is not None:
                 return Prediction(
                     id=prediction_id,
@@ -101,14 +105,20 @@ class EvidentlyMonitor:
     def windows(self, endpoint: str, *, until: datetime | None = None, limit: int = 50) -> list[Window]:
         """See `Monitor.windows`."""
         self._flush()
-        with locked(self._state / f"windows-{quote(endpoint, safe='')}.lock", timeout=300, doing="scoring"):
+        with locked(
+            self._state / "windows" / folder_name(endpoint) / "scoring.lock", timeout=300, doing="scoring"
+        ):
             found = list(self._closed(endpoint, until or now()))
         self._write_metrics()
         return sorted(found, key=lambda w: (w.start, w.version), reverse=True)[:limit]
 
     def alerts(self, endpoint: str) -> list[Alert]:
         """See `Monitor.alerts`."""
-        return rules.firing(self._samples(), endpoint)
+        counts = self._flush()
+        said = self._samples()
+        if counts is not None:
+            said.append((exporter.LAST_LOSS, {}, float(counts["last_loss"])))
+        return rules.firing(said, endpoint, now().timestamp())
 
     def rules(self) -> str:
         """See `Monitor.rules`."""
@@ -139,7 +149,7 @@ class EvidentlyMonitor:
             )
         reader = log.Reader(self._state, endpoint)
         frame = reader.frame(window.model, window.version, window.start, window.end)
-        return write(profile, frame, out, self._state / "work")
+        return write(profile, frame, self._settings.window, out, self._state / "work")
 
     def services(self) -> Sequence[ServiceSpec]:
         """See `Monitor.services`."""
@@ -148,41 +158,31 @@ class EvidentlyMonitor:
     # -- the steps ------------------------------------------------------------------------------
 
     def _closed(self, endpoint: str, until: datetime) -> Iterator[Window]:
-        from modelyard_evidently.windows import end_of, scored
+        from modelyard_evidently.windows import Span, scored
 
         reader = log.Reader(self._state, endpoint)
         unit = self._settings.window
-        newest = reader.newest()
-        horizon = max(until, _utc(newest)) if newest is not None else until
-        for span in reader.spans(unit):
-            start = _utc(span["start"])
-            end = end_of(start, unit)
-            if end > horizon:
+        spans = log.read_again(partial(reader.spans, unit))
+        # Replayed traffic is of the past: time has come at least as far as the newest row.
+        horizon = max([until, *(_utc(span["newest"]) for span in spans)]) - self._lateness
+        for found in spans:
+            span = Span(endpoint, found["model"], found["version"], _utc(found["start"]), unit)
+            if span.end > horizon:
                 continue
-            file = self._window_file(endpoint, span["model"], span["version"], start)
+            file = self._window_file(span)
             known = read_json(file)
-            seen = [unit, span["n_rows"], span["labelled"], span["newest_label"]]
+            seen = [found["n_rows"], found["labelled"], found["last_label"]]
             if known is None or known["seen"] != seen:
-                frame = reader.frame(span["model"], span["version"], start, end)
-                profile = self._profile(span["model"], span["version"])
-                window = scored(
-                    endpoint,
-                    span["model"],
-                    span["version"],
-                    start,
-                    end,
-                    frame,
-                    profile,
-                    self._settings.min_rows,
-                )
+                frame = log.read_again(partial(reader.frame, span.model, span.version, span.start, span.end))
+                profile = self._profile(span.model, span.version)
+                window = scored(span, frame, profile, self._settings.min_rows)
                 known = {"seen": seen, "window": _finite(window.to_dict())}
                 write_json(file, known)
             yield Window.from_dict(known["window"])
 
     def _stored(self, endpoint: str) -> list[Window]:
-        folder = self._state / "windows" / quote(endpoint, safe="")
-        stored = [read_json(file) for file in sorted(folder.glob("*.json"))]
-        return [Window.from_dict(s["window"]) for s in stored if s["seen"][0] == self._settings.window]
+        folder = self._state / "windows" / folder_name(endpoint) / self._settings.window
+        return [Window.from_dict(read_json(file)["window"]) for file in sorted(folder.glob("*.json"))]
 
     def _samples(self) -> exporter.Samples:
         newest: dict[tuple[str, str, str], Window] = {}
@@ -191,18 +191,25 @@ class EvidentlyMonitor:
             for window in sorted(self._stored(endpoint), key=lambda w: w.start):
                 if not served or (window.model, window.version) in served:
                     newest[endpoint, window.model, window.version] = window
-        return exporter.samples(newest.values(), self._marks(), self._last_success())
+        finished = [self._finished(window) for window in newest.values()]
+        return exporter.samples(finished, self._marks(), self._last_success())
+
+    def _finished(self, window: Window) -> exporter.Finished:
+        columns = (self._profile(window.model, window.version) or {}).get("columns", ())
+        missing = {column["name"]: float(column["missing_ratio"]) for column in columns}
+        return exporter.Finished(window, self._settings.min_rows, missing)
 
     def _write_metrics(self) -> None:
         write_json(self._state / "last_success.json", {"time": now().timestamp()})
         write_bytes(self._state / exporter.METRICS_FILE, self.metrics().encode())
 
-    def _last_success(self) -> float:
-        return float((read_json(self._state / "last_success.json") or {"time": 0})["time"])
+    def _last_success(self) -> float | None:
+        said = read_json(self._state / "last_success.json")
+        return None if said is None else float(said["time"])
 
     def _served(self, endpoint: str) -> set[tuple[str, str]]:
         """The versions behind the endpoint now; the series of others are dropped."""
-        known = read_json(self._state / "endpoints" / f"{quote(endpoint, safe='')}.json") or {"serves": []}
+        known = read_json(self._endpoint_file(endpoint)) or {"serves": []}
         return {(item["model"], item["version"]) for item in known["serves"]}
 
     def _mark(self, name: str, labels: Mapping[str, Any]) -> None:
@@ -219,31 +226,36 @@ class EvidentlyMonitor:
         return read_json(self._state / "marks.json") or []
 
     def _profile(self, model: str, version: str) -> dict[str, Any] | None:
-        profile: dict[str, Any] | None = read_json(self._profile_file(model, version))
+        profile: dict[str, Any] | None = read_json(profiles.file_of(self._state, model, version))
         return profile
 
-    def _profile_file(self, model: str, version: str) -> Path:
-        return self._state / "profiles" / quote(model, safe="") / f"{quote(version, safe='')}.json"
+    def _endpoint_file(self, endpoint: str) -> Path:
+        return self._state / "endpoints" / f"{folder_name(endpoint)}.json"
 
-    def _window_file(self, endpoint: str, model: str, version: str, start: datetime) -> Path:
-        name = f"{quote(model, safe='')}-{quote(version, safe='')}-{start:%Y%m%dT%H}.json"
-        return self._state / "windows" / quote(endpoint, safe="") / name
+    def _window_file(self, span: Span) -> Path:
+        name = f"{folder_name(span.model)}-{folder_name(span.version)}-{span.start:%Y%m%dT%H}.json"
+        return self._state / "windows" / folder_name(span.endpoint) / span.unit / name
 
-    def _flush(self) -> None:
-        """Have the collector write what it took; one that does not run has nothing."""
+    @property
+    def _lateness(self) -> timedelta:
+        return timedelta(minutes=self._settings.lateness)
+
+    def _flush(self) -> dict[str, Any] | None:
+        """Have the collector write what it took; its counts. One that does not run has nothing."""
         service = self._context.services.get(_SERVICE)
         if service is None or service.status != "running" or service.port is None:
-            return
+            return None
         connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)
         try:
             connection.request("POST", "/flush")
-            connection.getresponse().read()
-        except (OSError, http.client.HTTPException) as fault:
+            counts: dict[str, Any] = json.loads(connection.getresponse().read())
+        except (OSError, http.client.HTTPException, ValueError) as fault:
             raise EnvironmentFault(
                 "monitor-unreachable", f"the monitor does not answer: {fault}", "modelyard logs monitor"
             ) from None
         finally:
             connection.close()
+        return counts
 
     def _spec(self) -> ServiceSpec:
         argv = [sys.executable, "-m", "modelyard_evidently.collector"]

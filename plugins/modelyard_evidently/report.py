@@ -1,6 +1,6 @@
 """Evidently's HTML report of a window, made in a process of its own: importing Evidently costs 300 MB.
 
-    python -m modelyard_evidently.report PROFILE.json WINDOW.parquet OUT.html
+    python -m modelyard_evidently.report PROFILE.json WINDOW.parquet UNIT OUT.html
 
 The reference is drawn from the profile's own distributions, so no training data is needed; what
 belongs together in the training data is not together in it, and the report compares columns alone.
@@ -8,6 +8,7 @@ belongs together in the training data is not together in it, and the report comp
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -19,15 +20,22 @@ from typing import Any
 from modelyard.errors import EnvironmentFault
 from modelyard.processes import child_env
 from modelyard.state import write_bytes
-from modelyard_evidently import profile as profiles
-from modelyard_evidently.log import FEATURE
+from modelyard_evidently import calibration
+from modelyard_evidently.windows import values_of
 
 _REFERENCE_ROWS = 2000
 _MOST_ROWS = 20_000
 
 
-def write(profile: Mapping[str, Any], frame: Any, out: Path, work: Path) -> Path:
+def write(profile: Mapping[str, Any], frame: Any, unit: str, out: Path, work: Path) -> Path:
     """Run the worker and put its page at `out`.
+
+    Args:
+        profile: the version's reference profile.
+        frame: the rows of a window.
+        unit: how long the window is; thresholds depend on it.
+        out: where the page goes.
+        work: a folder for what is handed to the worker.
 
     Raises:
         EnvironmentFault: `report-failed`, with the worker's last line.
@@ -37,7 +45,7 @@ def write(profile: Mapping[str, Any], frame: Any, out: Path, work: Path) -> Path
     given.write_text(json.dumps(profile))
     frame.sample(min(len(frame), _MOST_ROWS), random_state=0).to_parquet(rows)
     done = subprocess.run(
-        [sys.executable, "-m", "modelyard_evidently.report", str(given), str(rows), str(page)],
+        [sys.executable, "-m", "modelyard_evidently.report", str(given), str(rows), unit, str(page)],
         capture_output=True,
         text=True,
         timeout=600,
@@ -56,7 +64,7 @@ def write(profile: Mapping[str, Any], frame: Any, out: Path, work: Path) -> Path
 def main() -> int:
     """The worker."""
     os.environ["DO_NOT_TRACK"] = "1"
-    given, rows, page = (Path(argument) for argument in sys.argv[1:4])
+    given, rows, unit, page = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
     import warnings
 
     warnings.simplefilter("ignore")
@@ -83,20 +91,21 @@ def main() -> int:
     usable = []
     for column in shared:
         try:  # one bad column would take the whole report with it
-            report([column], _drift(ValueDrift, column, len(current)))
+            report([column], _drift(ValueDrift, column, unit, len(current)))
             usable.append(column)
         except Exception as fault:
             print(f"left out {column['name']}: {fault}", file=sys.stderr)
     if not usable:
         print("no column could be compared", file=sys.stderr)
         return 1
-    metrics = [_drift(ValueDrift, column, len(current)) for column in usable]
+    metrics = [_drift(ValueDrift, column, unit, len(current)) for column in usable]
     report(usable, *metrics, DataSummaryPreset()).save_html(str(page))
     return 0
 
 
-def _drift(metric: Any, column: Mapping[str, Any], rows: int) -> Any:
-    return metric(column=column["name"], method=column["method"], threshold=profiles.threshold(column, rows))
+def _drift(metric: Any, column: Mapping[str, Any], unit: str, rows: int) -> Any:
+    limit = calibration.threshold(column, unit, rows)
+    return metric(column=column["name"], method=column["method"], threshold=limit)
 
 
 def _current(profile: Mapping[str, Any], window: Any) -> Any:
@@ -104,11 +113,11 @@ def _current(profile: Mapping[str, Any], window: Any) -> Any:
 
     columns = {}
     for column in profile["columns"]:
-        name = column["name"]
-        source = "score" if name == profiles.PREDICTION else FEATURE + name
-        if source in window and window[source].notna().any():
-            numeric = column["kind"] == "numeric"
-            columns[name] = pd.to_numeric(window[source], errors="coerce") if numeric else window[source]
+        with contextlib.suppress(ValueError):  # a column that was not sent is not compared
+            values = values_of(column, window, profile)
+            if "error" not in column and values.notna().any():
+                numeric = column["kind"] == "numeric"
+                columns[column["name"]] = pd.to_numeric(values, errors="coerce") if numeric else values
     return pd.DataFrame(columns)
 
 
@@ -119,8 +128,10 @@ def _reference(profile: Mapping[str, Any]) -> Any:
     random = np.random.default_rng(0)
     columns = {}
     for column in profile["columns"]:
+        if "error" in column:
+            continue
         if column["kind"] == "numeric":
-            columns[column["name"]] = random.choice(column["quantiles"], _REFERENCE_ROWS)
+            columns[column["name"]] = random.choice(column["levels"], _REFERENCE_ROWS)
         else:
             names = [*column["top"], "(other)"]
             weights = np.array([*column["top"].values(), max(column["other"], 0.0)])

@@ -1,7 +1,8 @@
 """Alert rules: as Prometheus' file, and evaluated on what the exporter says now.
 
 The rules are data. promtool evaluates the very file that Prometheus would load where it is
-installed; elsewhere the same conditions are evaluated here, and the alert says so.
+installed; elsewhere the same expressions are evaluated here, and the alert says so. Windows are
+finished spans, so that a condition that holds now has held for the rule's waiting time.
 """
 
 from __future__ import annotations
@@ -11,154 +12,125 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard.records import Alert
-from modelyard_evidently.exporter import Samples
+from modelyard_evidently.exporter import LAST_LOSS, Samples
+from modelyard_evidently.expressions import And, Binary, Expression, Metric, Now, Number
 
 #: Enough labels to believe a quality; below it a metric is noise.
-MIN_LABELS = 300
+MIN_LABELS = 300.0
 _MARGIN = 0.05
-_ON = "on(endpoint, model, model_version)"
 _IDENTITY = ("endpoint", "model", "model_version")
-
-Found = Iterator[dict[str, str]]
+_DAY = 86_400.0
+#: Minutes in promtool's test before the moment that counts: longer than any rule waits.
+_WARM_UP = 30
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One alert. `holds` finds the label sets of a snapshot for which `expr` is true."""
+    """One alert: `wait` is how long it must hold, `keep` how long it goes on after (hysteresis)."""
 
     name: str
     severity: str
-    expr: str
+    expr: Expression
     summary: str
-    wait: str
-    keep: str
-    holds: Callable[[Samples], Found]
+    wait: str = "10m"
+    keep: str = "15m"
 
 
-def _drift(found: Samples) -> Found:
-    rows = _by_identity(found, "modelyard_window_rows")
-    for labels, detected in _by_labels(found, "modelyard_feature_drift_detected").items():
-        values = dict(labels)
-        if detected == 1 and rows.get(_identity(values), 0) > 0:
-            yield values
+def _enough_rows(condition: Expression) -> Expression:
+    rows = Binary(Metric("modelyard_window_rows"), ">=", Metric("modelyard_window_minimum_rows"))
+    return And(condition, _IDENTITY, rows)
 
 
-def _worse(metric: str, lower_is_better: bool) -> Callable[[Samples], Found]:
-    def holds(found: Samples) -> Found:
-        reference = _by_labels(found, "modelyard_quality_reference")
-        labelled = _by_identity(found, "modelyard_window_labelled_rows")
-        for labels, value in _by_labels(found, "modelyard_quality").items():
-            values = dict(labels)
-            if values["metric"] != metric or labels not in reference:
-                continue
-            worse = value - reference[labels] if lower_is_better else reference[labels] - value
-            if worse > _MARGIN and labelled.get(_identity(values), 0) >= MIN_LABELS:
-                yield values
-
-    return holds
+def _enough_labels(condition: Expression) -> Expression:
+    labelled = Binary(Metric("modelyard_window_labelled_rows"), ">=", Number(MIN_LABELS))
+    return And(condition, _IDENTITY, labelled)
 
 
-def _worse_expr(metric: str, lower_is_better: bool) -> str:
-    now, before = (f'modelyard_{name}{{metric="{metric}"}}' for name in ("quality", "quality_reference"))
-    first, second = (now, before) if lower_is_better else (before, now)
-    return f"({first} - {second} > {_MARGIN}) and {_ON} (modelyard_window_labelled_rows >= {MIN_LABELS})"
+def _quality(metric: str) -> tuple[Metric, Metric]:
+    chosen = (("metric", metric),)
+    return Metric("modelyard_quality", chosen), Metric("modelyard_quality_reference", chosen)
 
 
-def _never(_: Samples) -> Found:
-    """Needs time to pass: only Prometheus can tell."""
-    yield from ()
-
+_CALIBRATION, _CALIBRATION_BEFORE = _quality("calibration_error")
+_AUC, _AUC_BEFORE = _quality("auc")
+_ERROR, _ERROR_BEFORE = _quality("rmse")
+_WHO = "{{ $labels.model }}/{{ $labels.model_version }}"
 
 RULES = (
     Rule(
         name="ModelyardFeatureDrift",
         severity="warning",
-        expr=f"(modelyard_feature_drift_detected == 1) and {_ON} (modelyard_window_rows > 0)",
-        summary="{{ $labels.feature }} of {{ $labels.model }}/{{ $labels.model_version }} left its reference",
-        wait="10m",
-        keep="15m",
-        holds=_drift,
-    ),
-    Rule(
-        name="ModelyardCalibrationLost",
-        severity="critical",
-        expr=_worse_expr("calibration_error", lower_is_better=True),
-        summary="{{ $labels.model }}/{{ $labels.model_version }} no longer predicts how often it happens",
-        wait="10m",
-        keep="15m",
-        holds=_worse("calibration_error", lower_is_better=True),
-    ),
-    Rule(
-        name="ModelyardRankingLost",
-        severity="critical",
-        expr=_worse_expr("auc", lower_is_better=False),
-        summary="{{ $labels.model }}/{{ $labels.model_version }} ranks worse than on its reference",
-        wait="10m",
-        keep="15m",
-        holds=_worse("auc", lower_is_better=False),
-    ),
-    Rule(
-        name="ModelyardErrorGrew",
-        severity="critical",
-        expr=(
-            'modelyard_quality{metric="rmse"} > 1.25 * modelyard_quality_reference{metric="rmse"}'
-            f" and {_ON} (modelyard_window_labelled_rows >= {MIN_LABELS})"
+        expr=_enough_rows(
+            Binary(Metric("modelyard_feature_drift_score"), ">", Metric("modelyard_feature_drift_threshold"))
         ),
-        summary="{{ $labels.model }}/{{ $labels.model_version }} errs a quarter more than on its reference",
-        wait="10m",
-        keep="15m",
-        holds=lambda found: _rmse(found),
+        summary=f"{{{{ $labels.feature }}}} of {_WHO} left its reference",
+    ),
+    Rule(
+        name="ModelyardFeatureMissing",
+        severity="warning",
+        expr=_enough_rows(
+            Binary(
+                Binary(
+                    Metric("modelyard_feature_missing_ratio"),
+                    "-",
+                    Metric("modelyard_feature_missing_ratio_reference"),
+                ),
+                ">",
+                Number(_MARGIN),
+            )
+        ),
+        summary=f"{{{{ $labels.feature }}}} of {_WHO} is missing more often than in its reference",
     ),
     Rule(
         name="ModelyardColumnUnscored",
         severity="warning",
-        expr="modelyard_feature_errors == 1",
-        summary="{{ $labels.feature }} of {{ $labels.model }}/{{ $labels.model_version }} could not be scored",
-        wait="10m",
-        keep="15m",
-        holds=lambda found: _unscored(found),
+        expr=Binary(Metric("modelyard_feature_errors"), "==", Number(1.0)),
+        summary=f"{{{{ $labels.feature }}}} of {_WHO} could not be scored",
     ),
-    # By the clock of the monitor, not by event time: a replay of old data is not a dead monitor.
+    Rule(
+        name="ModelyardCalibrationLost",
+        severity="critical",
+        expr=_enough_labels(Binary(Binary(_CALIBRATION, "-", _CALIBRATION_BEFORE), ">", Number(_MARGIN))),
+        summary=f"{_WHO} no longer predicts how often it happens",
+    ),
+    Rule(
+        name="ModelyardRankingLost",
+        severity="critical",
+        expr=_enough_labels(Binary(Binary(_AUC_BEFORE, "-", _AUC), ">", Number(_MARGIN))),
+        summary=f"{_WHO} ranks worse than on its reference",
+    ),
+    Rule(
+        name="ModelyardErrorGrew",
+        severity="critical",
+        expr=_enough_labels(Binary(_ERROR, ">", Binary(Number(1.25), "*", _ERROR_BEFORE))),
+        summary=f"{_WHO} errs a quarter more than on its reference",
+    ),
+    # By the monitor's clock, not by event time: who replays the data of 2013 has no dead monitor.
     Rule(
         name="ModelyardMonitorStale",
         severity="warning",
-        expr="time() - modelyard_monitor_last_success_timestamp_seconds > 2 * 86400",
+        expr=Binary(
+            Binary(Now(), "-", Metric("modelyard_monitor_last_success_timestamp_seconds")),
+            ">",
+            Number(2 * _DAY),
+        ),
         summary="no window was scored for two days",
-        wait="10m",
-        keep="0s",
-        holds=_never,
+        keep="",
     ),
     Rule(
         name="ModelyardLogLoss",
         severity="warning",
-        expr='increase(modelyard_log_events_total{outcome="dropped"}[10m]) > 0',
+        expr=Binary(Binary(Now(), "-", Metric(LAST_LOSS)), "<", Number(600.0)),
         summary="prediction events are being lost",
-        wait="0m",
-        keep="0s",
-        holds=_never,
+        wait="0s",
+        keep="",
     ),
 )
-
-
-def _unscored(found: Samples) -> Found:
-    for labels, value in _by_labels(found, "modelyard_feature_errors").items():
-        if value == 1:
-            yield dict(labels)
-
-
-def _rmse(found: Samples) -> Found:
-    reference = _by_labels(found, "modelyard_quality_reference")
-    labelled = _by_identity(found, "modelyard_window_labelled_rows")
-    for labels, value in _by_labels(found, "modelyard_quality").items():
-        values = dict(labels)
-        grew = values["metric"] == "rmse" and value > 1.25 * reference.get(labels, value)
-        if grew and labelled.get(_identity(values), 0) >= MIN_LABELS:
-            yield values
 
 
 def text() -> str:
@@ -167,9 +139,9 @@ def text() -> str:
     for rule in RULES:
         lines += [
             f"      - alert: {rule.name}",
-            f"        expr: {json.dumps(rule.expr)}",
+            f"        expr: {json.dumps(rule.expr.promql())}",
             f"        for: {rule.wait}",
-            *([f"        keep_firing_for: {rule.keep}"] if rule.keep != "0s" else []),
+            *([f"        keep_firing_for: {rule.keep}"] if rule.keep else []),
             "        labels:",
             f"          severity: {rule.severity}",
             "        annotations:",
@@ -178,96 +150,104 @@ def text() -> str:
     return "\n".join(lines) + "\n"
 
 
-def firing(found: Samples, endpoint: str) -> list[Alert]:
-    """The alerts of an endpoint that would fire if things stayed as the samples say."""
+def firing(found: Samples, endpoint: str, now: float) -> list[Alert]:
+    """The alerts of one endpoint, and those of the monitor itself, that fire on these samples.
+
+    Args:
+        found: what the exporter and the collector say.
+        endpoint: whose alerts.
+        now: the time, in seconds since 1970.
+    """
+    mine = [sample for sample in found if sample[1].get("endpoint", endpoint) == endpoint]
     promtool = shutil.which("promtool")
-    if promtool:
-        said = _by_promtool(promtool, found)
-        if said is not None:
-            return _alerts(said, endpoint, "promtool")
-    return _alerts(_by_ourselves(found), endpoint, "modelyard")
+    said = _by_promtool(promtool, mine, now) if promtool else None
+    if said is not None:
+        return _alerts(said, "promtool")
+    return _alerts(by_hand(mine, now), "modelyard")
 
 
-def _by_ourselves(found: Samples) -> list[tuple[str, dict[str, str]]]:
-    return [(rule.name, labels) for rule in RULES for labels in rule.holds(found)]
+def by_hand(found: Samples, now: float) -> list[tuple[str, dict[str, str]]]:
+    """Name and labels of what fires, by our own evaluation."""
+    said = []
+    for rule in RULES:
+        holds = rule.expr.at(found, now)
+        assert not isinstance(holds, float)
+        said += [(rule.name, dict(labels)) for labels in holds]
+    return said
 
 
-def _by_promtool(promtool: str, found: Samples) -> list[tuple[str, dict[str, str]]] | None:
+def _by_promtool(promtool: str, found: Samples, now: float) -> list[tuple[str, dict[str, str]]] | None:
     """Ask promtool which alerts fire, by a unit test that claims that none does: it prints those it got."""
-    series = [
-        {"series": f"{name}{_selector(labels)}", "values": f"{value!r}x60"} for name, labels, value in found
-    ]
     test = {
         "rule_files": ["rules.yml"],
         "evaluation_interval": "1m",
         "tests": [
             {
                 "interval": "1m",
-                "input_series": series,
+                "input_series": [_series(*sample, now) for sample in found],
                 "promql_expr_test": [
-                    {"expr": 'ALERTS{alertstate="firing"}', "eval_time": "30m", "exp_samples": []}
+                    {
+                        "expr": 'ALERTS{alertstate="firing"}',
+                        "eval_time": f"{_WARM_UP}m",
+                        "exp_samples": [],
+                    }
                 ],
             }
         ],
     }
     with tempfile.TemporaryDirectory(prefix="modelyard-rules-") as folder:
-        Path(folder, "rules.yml").write_text(text())
-        Path(folder, "test.yml").write_text(json.dumps(test))  # JSON is YAML
-        done = subprocess.run(
-            [promtool, "test", "rules", "test.yml"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    output = done.stdout + done.stderr
-    if done.returncode == 0:
+        Path(folder, "rules.yml").write_text(text(), encoding="utf-8")
+        Path(folder, "test.yml").write_text(json.dumps(test), encoding="utf-8")  # JSON is YAML
+        try:
+            done = subprocess.run(
+                [promtool, "test", "rules", "test.yml"],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                timeout=60,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+    return _read(done.returncode, done.stdout + done.stderr)
+
+
+def _series(name: str, labels: Mapping[str, str], value: float, now: float) -> dict[str, str]:
+    # A test begins in 1970; times are moved so that its last minute is now.
+    moved = value - now + 60 * _WARM_UP if name.endswith("_timestamp_seconds") else value
+    pairs = ",".join(f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in sorted(labels.items()))
+    return {"series": f"{name}{{{pairs}}}", "values": f"{moved:.17g}x{2 * _WARM_UP}"}
+
+
+def _read(status: int, output: str) -> list[tuple[str, dict[str, str]]] | None:
+    """The alerts in promtool's answer; None if it failed itself, and our own evaluation has to do."""
+    if status == 0:
         return []
-    got = re.search(r"got:(.*)", output)
+    got = re.search(r"got:(.*)", output, re.DOTALL)
     if got is None:
-        return None  # promtool itself failed: fall back to our own evaluation
+        return None
     alerts = []
     for body in re.findall(r"ALERTS\{((?:[^}\"]|\"(?:\\.|[^\"\\])*\")*)\}", got.group(1)):
         labels = {k: _unescaped(v) for k, v in re.findall(r'(\w+)="((?:\\.|[^"\\])*)"', body)}
         name = labels.pop("alertname")
-        alerts.append((name, labels))
-    return alerts
+        alerts.append((name, {k: v for k, v in labels.items() if k not in ("alertstate", "severity")}))
+    return alerts or None
 
 
-def _alerts(said: list[tuple[str, dict[str, str]]], endpoint: str, evaluator: str) -> list[Alert]:
+def _alerts(said: list[tuple[str, dict[str, str]]], evaluator: str) -> list[Alert]:
     rules = {rule.name: rule for rule in RULES}
     alerts = []
     for name, labels in said:
-        if labels.get("endpoint") != endpoint:
-            continue
-        labels = {k: v for k, v in labels.items() if k not in ("alertstate", "severity", "__name__")}
         summary = rules[name].summary
         for key, value in labels.items():
             summary = summary.replace("{{ $labels." + key + " }}", value)
+        severity = rules[name].severity
         alerts.append(
-            Alert(
-                name=name, severity=rules[name].severity, summary=summary, labels=labels, evaluator=evaluator
-            )
+            Alert(name=name, severity=severity, summary=summary, labels=labels, evaluator=evaluator)
         )
     return sorted(alerts, key=lambda alert: (alert.severity, alert.name, alert.summary))
 
 
-def _by_labels(found: Samples, name: str) -> dict[tuple[tuple[str, str], ...], float]:
-    return {tuple(sorted(labels.items())): value for n, labels, value in found if n == name}
-
-
-def _by_identity(found: Samples, name: str) -> dict[tuple[str, ...], float]:
-    return {_identity(labels): value for n, labels, value in found if n == name}
-
-
-def _identity(labels: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(labels.get(key, "") for key in _IDENTITY)
-
-
-def _selector(labels: Mapping[str, str]) -> str:
-    return "{" + ",".join(f"{key}={json.dumps(value)}" for key, value in sorted(labels.items())) + "}"
-
-
 def _unescaped(text: str) -> str:
-    return text.replace(r"\"", '"').replace(r"\\", "\\")
+    return str(json.loads(f'"{text}"')) if "\\" in text else text

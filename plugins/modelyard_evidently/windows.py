@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelyard.records import ColumnScore, Window
+from modelyard_evidently import calibration, scoring
 from modelyard_evidently import profile as profiles
 from modelyard_evidently.log import FEATURE
 from modelyard_evidently.quality import quality
+
+
+class Span(NamedTuple):
+    """Which rows a window is of."""
+
+    endpoint: str
+    model: str
+    version: str
+    start: datetime
+    unit: str
+
+    @property
+    def end(self) -> datetime:
+        """When it ends."""
+        return end_of(self.start, self.unit)
 
 
 def end_of(start: datetime, unit: str) -> datetime:
@@ -24,82 +40,105 @@ def end_of(start: datetime, unit: str) -> datetime:
     return start + {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}[unit]
 
 
-def scored(
-    endpoint: str,
-    model: str,
-    version: str,
-    start: datetime,
-    end: datetime,
-    frame: Any,
-    profile: Mapping[str, Any] | None,
-    min_rows: int,
-) -> Window:
+def scored(span: Span, frame: Any, profile: Mapping[str, Any] | None, min_rows: int) -> Window:
     """A window out of its rows.
 
     Args:
-        frame: the rows of one version in the span, with labels, as `log.Reader.frame` gives them.
+        span: which rows they are.
+        frame: the rows with labels, as `log.Reader.frame` gives them.
         profile: the version's reference profile; None: only quality is measured.
         min_rows: smaller windows never count as drifted.
     """
+    known = profile or {}
     enough = len(frame) >= min_rows
-    columns = (profile or {}).get("columns", ())
     labelled = frame[frame["text"].notna()]
-    served = labelled["score"] if labelled["score"].notna().any() else labelled["prediction"]
     return Window(
-        endpoint=endpoint,
-        model=model,
-        version=version,
-        start=start.astimezone(timezone.utc),
-        end=end.astimezone(timezone.utc),
+        endpoint=span.endpoint,
+        model=span.model,
+        version=span.version,
+        start=span.start.astimezone(timezone.utc),
+        end=span.end.astimezone(timezone.utc),
         rows=len(frame),
         labelled=len(labelled),
         enough=enough,
-        columns=tuple(_scored_column(column, frame, enough) for column in columns),
-        quality=_quality(labelled, served),
-        quality_reference=dict((profile or {}).get("quality", {})),
+        columns=tuple(_scored(c, frame, known, span.unit, enough) for c in known.get("columns", ())),
+        quality=_quality(labelled, known.get("task")),
+        quality_reference=dict(known.get("quality", {})),
     )
 
 
-def _scored_column(column: Mapping[str, Any], frame: Any, enough: bool) -> ColumnScore:
-    name = column["name"]
-    limit = profiles.threshold(column, len(frame))
+def _scored(
+    column: Mapping[str, Any], frame: Any, profile: Mapping[str, Any], unit: str, enough: bool
+) -> ColumnScore:
+    name, method = column["name"], column["method"]
+    limit, missing, unseen = 0.0, 1.0, 0.0
     try:
-        values = _values(name, frame)
-        score = profiles.score(column, values)
+        limit = calibration.threshold(column, unit, len(frame))
+        values = values_of(column, frame, profile)
+        missing = float(values.isna().mean())
+        if "error" in column:
+            raise ValueError(f"it has no profile: {column['error']}")
+        unseen = profiles.unseen_ratio(column, values)
+        score = scoring.score(column, values)
         return ColumnScore(
             column=name,
-            method=column["method"],
+            method=method,
             score=score,
             threshold=limit,
             drifted=enough and score > limit,
-            missing_ratio=profiles.missing_ratio(values),
-            unseen_ratio=profiles.unseen_ratio(column, values),
+            missing_ratio=missing,
+            unseen_ratio=unseen,
         )
     except Exception as fault:  # whatever is wrong with one column, the others are still scored
+        said = str(fault) if isinstance(fault, ValueError) else f"{type(fault).__name__}: {fault}"
         return ColumnScore(
             column=name,
-            method=column["method"],
+            method=method,
             score=None,
             threshold=limit,
             drifted=False,
-            missing_ratio=1.0,
-            error=f"{type(fault).__name__}: {fault}",
+            missing_ratio=missing,
+            unseen_ratio=unseen,
+            error=said,
         )
 
 
-def _values(name: str, frame: Any) -> Any:
-    if name == profiles.PREDICTION:
-        return frame["score"] if frame["score"].notna().any() else frame["decision"]
-    if FEATURE + name not in frame:
-        raise ValueError("the column was not sent")
-    return frame[FEATURE + name]
+def values_of(column: Mapping[str, Any], frame: Any, profile: Mapping[str, Any]) -> Any:
+    """The values of a profiled column in a frame of the log.
+
+    Raises:
+        ValueError: the frame does not hold what the reference holds.
+    """
+    if column["role"] == "feature":
+        if FEATURE + column["name"] not in frame:
+            raise ValueError("the column was not sent")
+        return frame[FEATURE + column["name"]]
+    if not profile["probabilities"]:
+        return frame["prediction" if column["kind"] == "numeric" else "decision"]
+    chances = probabilities(frame)
+    if chances is None:
+        raise ValueError("the endpoint answers with classes, the reference holds probabilities")
+    return chances
 
 
-def _quality(labelled: Any, served: Any) -> dict[str, float]:
+def probabilities(frame: Any) -> Any:
+    """The served probabilities, or None if the endpoint answered with classes or numbers."""
+    if frame["score"].notna().any():
+        return frame["score"]
+    answers = frame["prediction"]
+    plain = answers.dropna().isin((0.0, 1.0)).all() or not answers.dropna().between(0, 1).all()
+    return None if plain else answers
+
+
+def _quality(labelled: Any, task: Any) -> dict[str, float]:
     if not len(labelled):
         return {}
-    numeric = labelled["value"].notna().any() and served.notna().any()
-    if not numeric:
-        return quality(labelled["text"], labelled["decision"])
-    decisions = labelled["prediction"] if labelled["score"].notna().any() else None
-    return quality(labelled["value"], served, decisions)
+    if task == "classes" or not (labelled["value"].notna().any() and labelled["prediction"].notna().any()):
+        return quality(labelled["text"], labelled["decision"], task="classes")
+    if task == "regression":
+        return quality(labelled["value"], labelled["prediction"], task="regression")
+    chances = probabilities(labelled)
+    if chances is None:
+        return quality(labelled["value"], labelled["prediction"], task=task)
+    served = labelled["prediction"] if labelled["score"].notna().any() else None
+    return quality(labelled["value"], chances, served, task=task)

@@ -51,8 +51,6 @@ def context_tags(name: str, context: RunContext, parent: str | None) -> dict[str
         "mlflow.source.git.branch": code.branch or "",
         "mlflow.source.git.repoURL": code.repository or "",
         "mlflow.parentRunId": parent or "",
-        "modelyard.git.dirty": str(code.dirty).lower() if code.commit else "",
-        "modelyard.environment": context.environment.lock_sha256,
         _CONTEXT_TAG: json.dumps({"code": code.to_dict(), "environment": context.environment.to_dict()}),
     }
     return {key: value[:TAG_LIMIT] for key, value in tags.items() if value}

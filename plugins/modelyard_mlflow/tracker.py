@@ -31,6 +31,7 @@ class MlflowTracker:
 
     def __init__(self, context: StageContext) -> None:
         self._context = context
+        self._running: set[str] = set()
 
     @cached_property
     def _stores(self) -> Stores:
@@ -42,6 +43,7 @@ class MlflowTracker:
         tags = _tags(convert.context_tags(name, context, parent))
         with self._failures("start", f"run '{name}'"):
             made = stores.tracking.create_run(stores.experiment_id, context.user, _now(), tags, name)
+        self._running.add(made.info.run_id)
         return convert.run_of(made)
 
     def log(
@@ -113,14 +115,14 @@ class MlflowTracker:
             lineage_id=tags.get(_LINEAGE),
         )
 
-    def finish(self, run_id: str, status: RunStatus = "finished") -> Run:
+    def finish(self, run_id: str, status: RunStatus = "finished") -> None:
         """See `Tracker.finish`."""
+        # Reading a run costs as much as ending it; a run that was started here is known to be running.
+        if run_id not in self._running and self.get(run_id).status == status:
+            return
         with self._failures("end", f"run {run_id}"):
-            run = self.get(run_id)
-            if run.status == status and run.ended is not None:
-                return run
             self._stores.tracking.update_run_info(run_id, convert.status_number(status), _now(), None)
-        return self.get(run_id)
+        self._running.discard(run_id)
 
     def get(self, run_id: str) -> Run:
         """See `Tracker.get`."""

@@ -62,10 +62,8 @@ class ForgetsTheContext(MemoryTracker):
 
 
 class EndsTwice(MemoryTracker):
-    def finish(self, run_id: str, status: RunStatus = "finished") -> Run:
-        run = replace(self.get(run_id), status=status, ended=now())
-        self._write(run)
-        return run
+    def finish(self, run_id: str, status: RunStatus = "finished") -> None:
+        self._write(replace(self.get(run_id), status=status, ended=now()))
 
 
 class RaisesKeyError(MemoryTracker):

@@ -16,9 +16,8 @@ import pytest
 from modelyard.cli import cli
 from modelyard.cli.base import LazyGroup
 
-HEAVY = {
-    "mlflow", "dvc", "evidently", "kserve", "kubernetes", "pandas", "numpy", "sklearn", "pyarrow", "duckdb", "scipy",
-}  # fmt: skip
+HEAVY = {"mlflow", "dvc", "evidently", "kserve", "kubernetes", "fastapi", "sqlalchemy"}
+HEAVY |= {"pandas", "numpy", "sklearn", "scipy", "pyarrow", "duckdb"}
 
 
 def modelyard(*arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.capture import code, environment, without_credentials
+from modelyard.capture import _repository, code, environment, without_credentials
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -59,6 +59,7 @@ def test_before_the_first_commit_there_is_none(tmp_path: Path) -> None:
 
 def test_credentials_never_reach_a_record(repository: Path) -> None:
     git(repository, "remote", "add", "origin", "https://ada:secret@example.org/repo.git")
+    _repository.cache_clear()
     assert code(repository).repository == "https://example.org/repo.git"
     assert without_credentials("git@example.org:repo.git") == "git@example.org:repo.git"
 

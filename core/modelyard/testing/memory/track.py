@@ -119,14 +119,12 @@ class MemoryTracker:
             raise NotFoundError("logged-model-not-found", f"no run logged a model {uri}")
         return LoggedModel.from_dict(found)
 
-    def finish(self, run_id: str, status: RunStatus = "finished") -> Run:
+    def finish(self, run_id: str, status: RunStatus = "finished") -> None:
         """See `Tracker.finish`."""
         with state.locked(self._lock):
             run = self.get(run_id)
             if run.status != status:
-                run = replace(run, status=status, ended=now())
-                self._write(run)
-        return run
+                self._write(replace(run, status=status, ended=now()))
 
     def get(self, run_id: str) -> Run:
         """See `Tracker.get`."""

@@ -86,9 +86,7 @@ class AcmeTracker:
         with self._changing(run_id):
             run = self.get(run_id)
             if run.status != status:
-                run = replace(run, status=status, ended=now())
-                self._write(run)
-        return run
+                self._write(replace(run, status=status, ended=now()))
 
     def get(self, run_id):
         found = state.read_json(self._file(run_id))
