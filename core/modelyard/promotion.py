@@ -87,6 +87,8 @@ class Promotions:
     def rollback(self, model: str, alias: str, reason: str) -> Promotion:
         """Give the alias back to the version that was last deployed well before the current one.
 
+        What was rolled back from is never gone back to: rolling back twice goes two versions back.
+
         Raises:
             NotFoundError: `nothing-to-roll-back`.
             CorruptStateError: `model-changed`: the files of that version are not what they were.
@@ -94,12 +96,7 @@ class Promotions:
         _require_reason(reason)
         self.repair(model)
         current = self._yard.registry.alias(model, alias)
-        earlier = [
-            p.to_version
-            for p in reversed(self._ledger(model).promotions())
-            if p.alias == alias and p.status == "completed" and p.deployed is not False
-        ]
-        target = next((v for v in earlier if v is not None and v != current), None)
+        target = _last_good(self._ledger(model).promotions(), alias, current)
         if target is None:
             raise NotFoundError(
                 "nothing-to-roll-back",
@@ -318,6 +315,20 @@ class Promotions:
 
 def _seq(promotion: Promotion) -> int:
     return int(promotion.id.rpartition("#")[2])
+
+
+def _last_good(promotions: Sequence[Promotion], alias: str, current: str | None) -> str | None:
+    """What stands below the current version on the pile of those that were promoted and not taken back."""
+    pile: list[str] = []
+    for moved in promotions:
+        if moved.alias != alias or moved.status != "completed" or moved.to_version is None:
+            continue
+        if moved.action == "rollback" and moved.to_version in pile:
+            while pile[-1] != moved.to_version:
+                pile.pop()
+        elif moved.deployed is not False and pile[-1:] != [moved.to_version]:
+            pile.append(moved.to_version)
+    return next((version for version in reversed(pile) if version != current), None)
 
 
 def _require_reason(reason: str) -> None:

@@ -128,7 +128,7 @@ def make_project(stage: Stage) -> dict[str, Any]:
 
 def version_data(stage: Stage) -> dict[str, Any]:
     """Prepare, version and push the data."""
-    stage.script("prepare.py", *(["--share", "0.3"] if stage.journal.fast else []))
+    stage.script("prepare.py")
     remote = stage.root / ".modelyard" / "data-remote"
     stage.typed("modelyard data remote .modelyard/data-remote")
     stage.yard.data.set_remote(str(remote))
@@ -194,7 +194,7 @@ def serve(stage: Stage) -> dict[str, Any]:
 def drift(stage: Stage) -> dict[str, Any]:
     """Summer comes: traffic, late labels, windows, alerts."""
     stage.endpoint()
-    stage.script("replay.py", "--months", "4", "5", "6", "7", "--rows", str(_rows(stage)))
+    stage.script("replay.py", "--months", "4", "5", "6", "7", *_less_traffic(stage))
     stage.typed("modelyard monitor labels late-flights traffic/labels.csv")
     stored = stage.yard.monitor.labels(_NAME, _labels(stage.root / "traffic" / "labels.csv"))
     stage.say(f"{stored} flights have landed")
@@ -305,8 +305,8 @@ def _as_script(root: Path, name: str, arguments: tuple[str, ...]) -> Iterator[No
                 os.environ[key] = value
 
 
-def _rows(stage: Stage) -> int:
-    return 1000 if stage.journal.fast else 3000
+def _less_traffic(stage: Stage) -> list[str]:
+    return ["--rows", "1000", "--hours", "12"] if stage.journal.fast else []
 
 
 def _labels(file: Path) -> Iterator[Any]:

@@ -113,6 +113,20 @@ def test_rollback_goes_to_the_version_before_not_to_the_number_before(
     assert (promotion.action, promotion.from_version, promotion.to_version) == ("rollback", "3", "1")
 
 
+def test_rolling_back_twice_goes_two_back_never_to_what_was_taken_back(
+    yard: Yard, versions: list[ModelVersion]
+) -> None:
+    for number, version in enumerate(versions[:3], 1):
+        yard.promote(version, to="production", reason=f"number {number}")
+    moved = [yard.rollback("late-flights", reason="complaints").to_version for _ in range(2)]
+    assert moved == ["2", "1"]
+    with pytest.raises(NotFoundError) as caught:
+        yard.rollback("late-flights", reason="still complaints")
+    assert caught.value.code == "nothing-to-roll-back"
+    yard.promote(versions[2], to="production", reason="repaired")
+    assert yard.rollback("late-flights", reason="not quite").to_version == "1"
+
+
 def test_nothing_to_roll_back_is_one_sentence(yard: Yard, versions: list[ModelVersion]) -> None:
     yard.promote(versions[0], to="production", reason="first")
     with pytest.raises(NotFoundError) as caught:

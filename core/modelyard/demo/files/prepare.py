@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,14 +34,10 @@ def joined() -> pd.DataFrame:
 
 def main() -> None:
     """Write `data/winter.parquet` (January to March) and `data/summer.parquet` (April to July)."""
-    options = argparse.ArgumentParser()
-    options.add_argument("--share", type=float, default=1.0, help="share of the flights to keep")
-    share = options.parse_args().share
     flights = joined()
     Path("data").mkdir(exist_ok=True)
     for name, first, last in (("winter", 1, 3), ("summer", 4, 7)):
         season = flights[flights["month"].between(first, last)]
-        season = season.sample(frac=share, random_state=2013).sort_values("time")
         season[["time", *COLUMNS, "late"]].to_parquet(f"data/{name}.parquet", index=False)
         print(f"data/{name}.parquet: {len(season)} flights, {season['late'].mean():.1%} late")
 

@@ -1,7 +1,7 @@
 """Send flights to the endpoint as if they were booked now, and write down how they turned out.
 
-One request is the flights of three hours; `X-Event-Time` says when they were, so that the monitor
-sees 2013. What happened is not known when the question is asked: it goes into a file of labels.
+One request is about the flights of a few hours; `X-Event-Time` says when they were, so that the
+monitor sees 2013. What happened is not known when the question is asked: it goes into a file of labels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def main() -> None:
     """Replay a sample of the months; the seed makes it the same every time."""
     options = argparse.ArgumentParser()
     options.add_argument("--months", nargs="+", type=int, default=[4, 5, 6, 7])
-    options.add_argument("--rows", type=int, default=2500, help="flights per month")
+    options.add_argument("--rows", type=int, default=3000, help="flights per month")
+    options.add_argument("--hours", type=int, default=3, help="how much of a day one request is about")
     options.add_argument("--name", default="flights", help="begins every prediction id")
     options.add_argument("--labels", type=Path, default=Path("traffic/labels.csv"))
     given = options.parse_args()
@@ -37,7 +38,7 @@ def main() -> None:
     table = pd.read_parquet(yard.root / "data" / "summer.parquet")
     months = [table[table["time"].dt.month == month] for month in given.months]
     sample = pd.concat([m.sample(min(given.rows, len(m)), random_state=2013) for m in months])
-    slots = list(sample.sort_values("time").groupby(sample["time"].dt.floor("3h")))
+    slots = list(sample.sort_values("time").groupby(sample["time"].dt.floor(f"{given.hours}h")))
 
     with ThreadPoolExecutor(4) as threads:
         asked = [
