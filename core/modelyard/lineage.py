@@ -7,7 +7,7 @@ the lineage id. `trace` answers for any id that the project knows, as a tree.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,11 +45,31 @@ class Node(Record):
     record: Mapping[str, Any] = field(default_factory=dict)
     behind: tuple[Node, ...] = ()
 
-    def lines(self, depth: int = 0) -> Iterator[tuple[int, Node]]:
-        """The tree in reading order, each node with its depth."""
-        yield depth, self
+    def walk(self) -> Iterator[Node]:
+        """The tree in reading order."""
+        yield self
         for node in self.behind:
-            yield from node.lines(depth + 1)
+            yield from node.walk()
+
+    def tree(self) -> str:
+        """The titles as a tree, one per line.
+
+        Example:
+            >>> code = Node(kind="code", id="1", title="train.py")
+            >>> data = Node(kind="data", id="2", title="x.csv")
+            >>> print(Node(kind="run", id="3", title="run 3", behind=(data, code)).tree())
+            run 3
+            ├─ x.csv
+            └─ train.py
+        """
+        return "\n".join([self.title, *_branches(self.behind)])
+
+
+def _branches(nodes: Sequence[Node]) -> Iterator[str]:
+    for place, node in enumerate(nodes, start=1):
+        first, further = ("└─ ", "   ") if place == len(nodes) else ("├─ ", "│  ")
+        yield first + node.title
+        yield from (further + line for line in _branches(node.behind))
 
 
 def describe(run: Run) -> dict[str, Any]:

@@ -109,12 +109,7 @@ def lineage(session: Session, id: str) -> None:
       modelyard lineage late-flights@production
     """
     node = session.yard.lineage(id)
-
-    def human() -> None:
-        for depth, each in node.lines():
-            click.echo("   " * (depth - 1) + ("└─ " if depth else "") + each.title)
-
-    session.show(node, human)
+    session.show(node, lambda: click.echo(node.tree()))
 
 
 def _print_move(promotion: Promotion) -> None:

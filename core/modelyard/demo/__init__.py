@@ -10,7 +10,7 @@ import click
 
 from modelyard import console
 from modelyard.demo.journal import Journal
-from modelyard.demo.steps import STEPS, Stage, Step
+from modelyard.demo.steps import STEPS, Stage, Step, shown
 from modelyard.errors import ConflictError, MissingRequirementError
 from modelyard.project import PROJECT_FILE, STATE_FOLDER
 from modelyard.state import locked
@@ -80,7 +80,7 @@ def _tell(stage: Stage, journal: Journal, *, keep: bool, json: bool) -> None:
     print()
     rows = [(titles[step["name"]], f"{step['seconds']:.1f}") for step in done]
     console.table(("STEP", "SECONDS"), [*rows, ("together", f"{total:.1f}")])
-    print(f"\nThe project is yours: cd {stage.root}")
+    print(f"\nThe project is yours: cd {shown(stage.root)}")
     if keep:
         print("Look:  modelyard status; modelyard open monitor\nStop:  modelyard down")
     else:

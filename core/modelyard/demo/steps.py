@@ -52,12 +52,13 @@ class Stage:
         if not self.quiet:
             click.echo("     " + text.replace("\n", "\n     "))
 
-    def script(self, name: str, *arguments: str) -> str:
+    def script(self, name: str, *arguments: str, doing: str | None = None) -> str:
         """Run a script of the project as `modelyard run` does, but in this process: the libraries are
-        imported once, not once per script."""
+        imported once, not once per script. Say what it is doing, unless it shows its own progress."""
         self.typed(f"modelyard run {' '.join([name, *arguments])}")
         said = io.StringIO()
-        with _as_script(self.root, name, arguments), contextlib.redirect_stdout(said), console.waiting(name):
+        waiting = console.waiting(doing) if doing else contextlib.nullcontext()
+        with _as_script(self.root, name, arguments), waiting, contextlib.redirect_stdout(said):
             runpy.run_path(str(self.root / name), run_name="__main__")
         self.say(said.getvalue().strip())
         return said.getvalue()
@@ -102,9 +103,15 @@ class Step:
     work: Callable[[Stage], dict[str, Any]]
 
 
+def shown(folder: Path) -> str:
+    """A folder as one would type it here."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+
+
 def make_project(stage: Stage) -> dict[str, Any]:
     """The project's files, in git."""
-    stage.typed(f"modelyard init {stage.root.name} --name {_NAME}")
+    stage.typed(f"modelyard init {shown(stage.root)} --name {_NAME}")
     for file in sorted(_FILES.iterdir()):
         if file.is_file():
             target = stage.root / (".gitignore" if file.name == "gitignore" else file.name)
@@ -113,22 +120,27 @@ def make_project(stage: Stage) -> dict[str, Any]:
     if "providers.evidently" not in settings.read_text():
         with settings.open("a") as opened:
             opened.write('\n[providers.evidently]\nwindow = "month"\n')
+    stage.typed(f"cd {shown(stage.root)}")
     in_git = shutil.which("git") is not None
     if in_git:
         with (stage.root / "gates.toml").open("a") as opened:
             opened.write('\n[[gate]]\ncheck = "code-committed"\n')
         stage.typed("git init && git add -A && git commit -m 'Begin'")
         stage.git("init", "-q")
+        stage.git("add", "-A")
+        stage.git("commit", "-q", "-m", "Begin")
     else:
         stage.say("git is not installed: runs will have no commit, and no gate asks for one")
-    stage.say(f"{stage.root}: {', '.join(sorted(p.name for p in stage.root.iterdir() if p.name[0] != '.'))}")
+    stage.say(
+        f"{shown(stage.root)}: {', '.join(sorted(p.name for p in stage.root.iterdir() if p.name[0] != '.'))}"
+    )
     stage.yard = open_yard(stage.root)
     return {"git": in_git}
 
 
 def version_data(stage: Stage) -> dict[str, Any]:
     """Prepare, version and push the data."""
-    stage.script("prepare.py")
+    stage.script("prepare.py", doing="joining flights and weather")
     remote = stage.root / ".modelyard" / "data-remote"
     stage.typed("modelyard data remote .modelyard/data-remote")
     stage.yard.data.set_remote(str(remote))
@@ -151,7 +163,7 @@ def version_data(stage: Stage) -> dict[str, Any]:
 def train(stage: Stage) -> dict[str, Any]:
     """Two tracked runs; the better is registered."""
     for kind in ("logistic", "boosting"):
-        stage.script("train.py", "--model", kind)
+        stage.script("train.py", "--model", kind, doing=f"fitting {kind}")
     runs = stage.yard.runs.list(name=_NAME, limit=2)
     stage.typed(f"modelyard runs compare {' '.join(run.id[:8] for run in reversed(runs))}")
     for run in reversed(runs):
@@ -221,7 +233,9 @@ def drift(stage: Stage) -> dict[str, Any]:
 def retrain(stage: Stage) -> dict[str, Any]:
     """A model that has seen May and June."""
     months = ["1", "2", "3", "5", "6"]
-    stage.script("train.py", "--model", "boosting", "--data", "winter", "summer", "--months", *months)
+    stage.script(
+        "train.py", "--model", "boosting", "--data", "winter", "summer", "--months", *months, doing="fitting"
+    )
     run = stage.yard.runs.list(name=_NAME, limit=1)[0]
     stage.typed(f"modelyard models register {_NAME} --run {run.id[:8]}")
     version = stage.yard.models.register(_NAME, run=run.id)
@@ -264,9 +278,8 @@ def explain(stage: Stage) -> dict[str, Any]:
         stage.say(f"{p.time:%H:%M:%S} {p.actor.user} {p.action}: {p.alias} {moved} ({p.reason})")
     stage.typed("modelyard lineage first-v1")
     node = stage.yard.lineage("first-v1")
-    for depth, each in node.lines():
-        stage.say("   " * (depth - 1) + ("└─ " if depth else "") + each.title)
-    return {"lineage": [each.kind for _, each in node.lines()], "moves": len(stage.yard.history(_NAME))}
+    stage.say(node.tree())
+    return {"lineage": [each.kind for each in node.walk()], "moves": len(stage.yard.history(_NAME))}
 
 
 STEPS = (

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,16 +91,16 @@ def until(process: subprocess.Popen[str], word: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A demo that nobody disturbed, in a folder whose name has spaces and an umlaut."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A demo that nobody disturbed, in a folder whose name has spaces and an umlaut; what it said."""
     folder = tmp_path_factory.mktemp("demo") / "späte Flüge"
-    done = demo(folder, "--json")
+    done = demo(folder)
     assert done.returncode == 0, done.stderr
-    return folder, json.loads(done.stdout)
+    return folder, done.stdout
 
 
 def test_drift_lights_on_temperature_and_dew_point_and_calibration_is_lost(
-    whole: tuple[Path, dict[str, Any]],
+    whole: tuple[Path, str],
 ) -> None:
     found = facts(whole[0])
     assert sorted(found["drifted"]) == ["2013-04", "2013-05", "2013-06", "2013-07"]
@@ -109,7 +110,7 @@ def test_drift_lights_on_temperature_and_dew_point_and_calibration_is_lost(
 
 
 def test_the_canary_takes_about_a_fifth_and_the_rollback_answers_with_version_1(
-    whole: tuple[Path, dict[str, Any]],
+    whole: tuple[Path, str],
 ) -> None:
     found = facts(whole[0])
     counts = [int(part.rpartition(" ")[2]) for part in found["split"].partition("answered by ")[2].split(",")]
@@ -117,7 +118,7 @@ def test_the_canary_takes_about_a_fifth_and_the_rollback_answers_with_version_1(
     assert found["answered_by"] == "1"
 
 
-def test_lineage_goes_from_a_prediction_to_person_code_and_data(whole: tuple[Path, dict[str, Any]]) -> None:
+def test_lineage_goes_from_a_prediction_to_person_code_and_data(whole: tuple[Path, str]) -> None:
     assert facts(whole[0])["lineage"] == LINEAGE
     yard = modelyard.open(whole[0])
     assert [(p.action, p.to_version) for p in reversed(yard.history("late-flights"))] == [
@@ -125,24 +126,37 @@ def test_lineage_goes_from_a_prediction_to_person_code_and_data(whole: tuple[Pat
         ("promote", "2"),
         ("rollback", "1"),
     ]
-    titles = [node.title for _, node in yard.lineage("first-v1").lines()]
+    titles = yard.lineage("first-v1").tree().splitlines()
     commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=whole[0], text=True)
     assert titles[-1].endswith(commit[:12].strip())
 
 
-def test_every_gate_of_the_demo_passed(whole: tuple[Path, dict[str, Any]]) -> None:
+def test_every_gate_of_the_demo_passed(whole: tuple[Path, str]) -> None:
     assert facts(whole[0])["gates"] == ["quality", "quality", "signature", "data-published", "code-committed"]
 
 
-def test_json_has_every_step_with_its_seconds(whole: tuple[Path, dict[str, Any]]) -> None:
-    folder, said = whole
+def test_the_readme_shows_what_the_demo_prints(whole: tuple[Path, str]) -> None:
+    def shape(line: str) -> str:
+        return re.sub(r"modelyard-demo|\S* Flüge", "DIR", re.sub(r"[0-9a-f]{8,}", "ID", line.strip()))
+
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    shown = re.findall(r"^ *(?:\d\. |\$ modelyard ).*", readme.partition("```text")[2], re.MULTILINE)
+    printed = [shape(line) for line in whole[1].splitlines()]
+    assert len(shown) == 9 + 26
+    # `--fast` adds options to some commands.
+    assert [line for line in map(shape, shown) if not any(p.startswith(line) for p in printed)] == []
+
+
+def test_json_has_every_step_with_its_seconds(whole: tuple[Path, str]) -> None:
+    folder, _ = whole
+    said = json.loads(demo(folder, "--json").stdout)
     assert said["folder"] == str(folder)
     names = [step["name"] for step in said["steps"]]
     assert names == ["project", "data", "train", "promote", "serve", "drift", "retrain", "canary", "explain"]
     assert said["seconds"] == pytest.approx(sum(step["seconds"] for step in said["steps"]), abs=0.1)
 
 
-def test_nothing_runs_afterwards_and_again_says_what_is_done(whole: tuple[Path, dict[str, Any]]) -> None:
+def test_nothing_runs_afterwards_and_again_says_what_is_done(whole: tuple[Path, str]) -> None:
     folder, _ = whole
     assert running(folder) == []
     again = demo(folder)
@@ -151,7 +165,7 @@ def test_nothing_runs_afterwards_and_again_says_what_is_done(whole: tuple[Path, 
 
 
 def test_the_project_is_an_ordinary_one_whose_endpoint_comes_up_again(
-    whole: tuple[Path, dict[str, Any]],
+    whole: tuple[Path, str],
 ) -> None:
     folder, _ = whole
     yard = modelyard.open(folder)

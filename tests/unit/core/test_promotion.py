@@ -235,7 +235,7 @@ def test_a_listener_that_fails_is_reported_and_nothing_stops(
 def test_lineage_of_a_version_names_person_run_and_metrics(yard: Yard, versions: list[ModelVersion]) -> None:
     yard.promote(versions[0], to="production", reason="first")
     node = yard.lineage("late-flights@production")
-    assert [each.kind for _, each in node.lines()][:3] == ["model", "promotion", "run"]
+    assert [each.kind for each in node.walk()][:3] == ["model", "promotion", "run"]
     assert "auc 0.7" in node.behind[1].title
     assert yard.lineage("late-flights#1").behind[0].id == "late-flights/1"
 
