@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from modelyard.errors import ConfigError, UsageError
 from modelyard.state import fault_of
@@ -58,6 +58,12 @@ class Settings(BaseModel):
         default_factory=dict,
         description="Settings of providers, one table each: `[providers.mlflow]`.",
     )
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where overridden keys come from, e.g. `stages.track` from `MODELYARD_STAGES__TRACK`."""
+        return self._origins
 
 
 class GateTable(BaseModel):
@@ -87,14 +93,19 @@ def load_settings(root: Path, overrides: Sequence[str] = ()) -> Settings:
         ConfigError: `config-syntax`, `config-unknown-key`, `config-missing-key`, `config-wrong-value`.
     """
     values = read_toml(root / PROJECT_FILE)
+    origins: dict[str, str] = {}
     for path, text in _environment_settings():
-        _set(values, path, _value(text), f"environment {_variable(path)}")
+        origins[".".join(path)] = _variable(path)
+        _set(values, path, _value(text), _variable(path))
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise UsageError("bad-override", f"--set {override} is not TABLE.KEY=VALUE")
+        origins[key] = f"--set {override}"
         _set(values, key.split("."), _value(text), f"--set {override}")
-    return validate(Settings, values, str(root / PROJECT_FILE))
+    settings = validate(Settings, values, str(root / PROJECT_FILE), origins=origins)
+    settings._origins = origins
+    return settings
 
 
 def load_gates(root: Path) -> list[GateTable]:
@@ -118,7 +129,13 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise fault_of(fault, file) from fault
 
 
-def validate(model: type[M], values: Mapping[str, Any], where: str, prefix: str = "") -> M:
+def validate(
+    model: type[M],
+    values: Mapping[str, Any],
+    where: str,
+    prefix: str = "",
+    origins: Mapping[str, str] | None = None,
+) -> M:
     """The values as the pydantic model, or one sentence about the first thing that is wrong.
 
     Args:
@@ -126,27 +143,31 @@ def validate(model: type[M], values: Mapping[str, Any], where: str, prefix: str 
         values: what was read.
         where: the file, for the message.
         prefix: the table inside the file, e.g. `providers.mlflow`.
+        origins: keys that come from elsewhere, and from where.
     """
     try:
         return model.model_validate(values)
     except ValidationError as fault:
-        raise _explained(model, fault, where, prefix) from None
+        raise _explained(model, fault, where, prefix, origins or {}) from None
 
 
-def _explained(model: type[BaseModel], fault: ValidationError, where: str, prefix: str) -> ConfigError:
+def _explained(
+    model: type[BaseModel], fault: ValidationError, where: str, prefix: str, origins: Mapping[str, str]
+) -> ConfigError:
     first = fault.errors()[0]
     path = [*([prefix] if prefix else []), *(str(part) for part in first["loc"])]
     key = ".".join(path)
+    where = next((origin for k, origin in origins.items() if f"{k}.".startswith(f"{key}.")), where)
     if first["type"] == "extra_forbidden":
         known = _keys_at(model, first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
         meant = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known) or 'none'}"
-        return ConfigError("config-unknown-key", f"{where}: unknown key '{key}'{meant}", f"edit {where}")
+        return ConfigError("config-unknown-key", f"{where}: unknown key '{key}'{meant}", f"correct {where}")
     if first["type"] == "missing":
         return ConfigError("config-missing-key", f"{where}: '{key}' is missing", f"add it to {where}")
     said = first["msg"][:1].lower() + first["msg"][1:]
     return ConfigError(
-        "config-wrong-value", f"{where}: '{key}' is {first['input']!r:.80}: {said}", f"edit {where}"
+        "config-wrong-value", f"{where}: '{key}' is {first['input']!r:.80}: {said}", f"correct {where}"
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from modelyard.errors import MissingRequirementError, NotFoundError
 from modelyard.processes import child_env
+from modelyard.project import STATE_FOLDER
 
 
 def execute(root: Path, what: Sequence[str]) -> int:
@@ -17,7 +18,8 @@ def execute(root: Path, what: Sequence[str]) -> int:
 
     Args:
         root: the project's folder; `modelyard.open()` in the child finds it from anywhere.
-        what: `SCRIPT.py ARGUMENTS...`, `NOTEBOOK.ipynb`, or a command.
+        what: `SCRIPT.py ARGUMENTS...`, `NOTEBOOK.ipynb` (left as it is; a copy with its outputs goes
+            to `.modelyard/notebooks/`), or a command.
 
     Returns:
         its exit status (128 + signal if a signal ended it, as shells do).
@@ -32,7 +34,7 @@ def execute(root: Path, what: Sequence[str]) -> int:
     if entry.suffix == ".py":
         words = [sys.executable, *words]
     elif entry.suffix == ".ipynb":
-        words = _notebook(entry)
+        words = _notebook(root, entry)
     named = str(entry.resolve()) if entry.exists() else " ".join(words)
     env = child_env({"MODELYARD_PROJECT": str(root), "MODELYARD_ENTRY_POINT": named})
     try:
@@ -44,11 +46,13 @@ def execute(root: Path, what: Sequence[str]) -> int:
     return 128 - status if status < 0 else status
 
 
-def _notebook(entry: Path) -> list[str]:
-    if importlib.util.find_spec("nbclient") is None:
+def _notebook(root: Path, entry: Path) -> list[str]:
+    missing = [name for name in ("nbclient", "ipykernel") if importlib.util.find_spec(name) is None]
+    if missing:
         raise MissingRequirementError(
             "extra-missing",
-            f"running {entry.name} needs nbclient, which is not installed",
+            f"running {entry.name} needs {' and '.join(missing)}",
             "pip install 'modelyard[jupyter]'",
         )
-    return [sys.executable, "-m", "nbclient.cli", str(entry), "--output", str(entry)]
+    copy = root / STATE_FOLDER / "notebooks" / entry.name
+    return [sys.executable, "-m", "modelyard._notebook", str(entry), str(copy)]

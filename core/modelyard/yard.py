@@ -277,7 +277,9 @@ class Yard:
         values = self.settings.providers.get(name, {})
         where = str(self.root / PROJECT_FILE)
         if model is not None:
-            validated: BaseModel = validate(model(), values, where, f"providers.{name}")
+            validated: BaseModel = validate(
+                model(), values, where, f"providers.{name}", self.settings.origins
+            )
             return validated
         if values:
             raise ConfigError(

@@ -74,13 +74,16 @@ def parse(text: str, where: str) -> Manifest:
     import yaml
 
     try:
-        documents = [document for document in yaml.compose_all(text, yaml.SafeLoader) if document is not None]
-        values = [value for value in yaml.safe_load_all(text) if value is not None]
+        nodes = list(yaml.compose_all(text, yaml.SafeLoader))
+        found = [(value, node) for value, node in zip(yaml.safe_load_all(text), nodes) if value is not None]
     except yaml.YAMLError as fault:
         raise _invalid(where, " ".join(str(fault).split())) from None
-    if len(values) != 1 or not isinstance(values[0], dict):
-        raise _invalid(where, f"it holds {len(values)} documents, not one InferenceService")
-    return _Reader(values[0], documents[0], where).manifest(text)
+    if len(found) != 1:
+        raise _invalid(where, f"it holds {len(found)} documents, not one InferenceService")
+    value, node = found[0]
+    if not isinstance(value, dict):
+        raise _invalid(where, "it is not a mapping, so no InferenceService")
+    return _Reader(value, node, where).manifest(text)
 
 
 class _Reader:
@@ -95,7 +98,6 @@ class _Reader:
         model = predictor["model"]
         self._require_rules(predictor, model)
         logger = predictor.get("logger")
-        env = {str(item["name"]): str(item.get("value", "")) for item in model.get("env") or []}
         counted = {k: v for k, v in predictor.items() if k not in ("canaryTrafficPercent",)}
         return Manifest(
             text=text,
@@ -105,7 +107,7 @@ class _Reader:
             model_format=model["modelFormat"]["name"],
             canary=predictor.get("canaryTrafficPercent"),
             logger=None if logger is None else self._logger(logger),
-            env=env,
+            env=self._env(model),
             spec_digest=digest_of(counted),
             notes=self._notes(predictor, model),
         )
@@ -114,7 +116,10 @@ class _Reader:
         for key, wanted in (("apiVersion", "serving.kserve.io/v1beta1"), ("kind", "InferenceService")):
             if self._value.get(key) != wanted:
                 raise self._fault((key,), f"{self._value.get(key)!r} is not '{wanted}'")
-        name = (self._value.get("metadata") or {}).get("name")
+        metadata = self._value.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise self._fault(("metadata",), f"{metadata!r:.60} is not a mapping")
+        name = metadata.get("name")
         if not isinstance(name, str) or not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name):
             raise self._fault(
                 ("metadata", "name"), f"{name!r} is not a name of lower-case letters, digits and '-'"
@@ -168,10 +173,23 @@ class _Reader:
             )
         return Logger(mode, logger.get("url"), tuple(logger.get("metadataHeaders") or ()))
 
+    def _env(self, model: Mapping[str, Any]) -> dict[str, str]:
+        for number, item in enumerate(model.get("env") or []):
+            name = item.get("name")
+            if not name or "=" in name:
+                at = ("spec", "predictor", "model", "env", number, "name")
+                raise self._fault(at, f"{name!r} is not a name of an environment variable")
+        return {item["name"]: item.get("value") or "" for item in model.get("env") or [] if _is_plain(item)}
+
     def _notes(self, predictor: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[str, ...]:
         ignored = [f"spec.predictor.{key}" for key in predictor if key not in _HONOURED]
         known = {"modelFormat", "storageUri", "env", "protocolVersion", "name", "runtime"}
         ignored += [f"spec.predictor.model.{key}" for key in model if key not in known]
+        ignored += [
+            f"spec.predictor.model.env, {item['name']} (valueFrom)"
+            for item in model.get("env") or []
+            if not _is_plain(item)
+        ]
         if (predictor.get("minReplicas") or 1) != 1 or (predictor.get("maxReplicas") or 1) != 1:
             ignored.append("replicas other than one")
         return tuple(f"without effect on local processes: {what}" for what in ignored)
@@ -179,6 +197,11 @@ class _Reader:
     def _fault(self, path: tuple[str | int, ...], message: str) -> ConfigError:
         line = _line(self._node, path)
         return _invalid(f"{self._where}, line {line}", f"{_dotted(path)}: {message}")
+
+
+def _is_plain(variable: Mapping[str, Any]) -> bool:
+    """Whether its value stands in the file; secrets and config maps are the cluster's."""
+    return not variable.get("valueFrom")
 
 
 def _line(node: Any, path: tuple[str | int, ...]) -> int:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from modelyard.digests import model_digest
-from modelyard.errors import EnvironmentFault, NotFoundError, UsageError
+from modelyard.errors import ConflictError, EnvironmentFault, NotFoundError, UsageError
 from modelyard.records import Endpoint, Revision, now
 from modelyard.stages import ServiceSpec, StageContext
 from modelyard.state import locked
@@ -78,6 +78,9 @@ class KserveServer:
         with self._locked(name):
             self._desired(name)
             self._context.services.stop(_service(name))
+            sockets = states.sockets(self._at(name))
+            if states.is_private(sockets):  # left by a gateway that was killed
+                shutil.rmtree(sockets, ignore_errors=True)
             shutil.rmtree(self._at(name))
 
     # -- the steps --------------------------------------------------------------------------
@@ -225,6 +228,7 @@ class KserveServer:
                 message = states_of[waiting.number].get("message", "")
                 if states_of[waiting.number].get("failed"):
                     break
+                self._require_current(wanted, seen["generation"])
             time.sleep(0.02)
         else:
             message = f"not ready after {self._settings.ready_timeout:.0f} s ({message})"
@@ -233,6 +237,17 @@ class KserveServer:
             f"revision {waiting.name} with {waiting.model}/{waiting.version}: {message}",
             f"modelyard endpoints logs {wanted.name}",
         )
+
+    def _require_current(self, wanted: Desired, generation: int) -> None:
+        """A revision that another command replaced before it was ready will never be."""
+        current = states.load(self._at(wanted.name)) if generation > wanted.generation else wanted
+        if current is None or not wanted.needed <= {current.newest.number, current.rolled_out}:
+            by = "deleted" if current is None else f"changed to {current.newest.name}"
+            raise ConflictError(
+                "endpoint-changed",
+                f"'{wanted.name}' was {by} by another command before {wanted.newest.name} was ready",
+                "modelyard endpoints list",
+            )
 
     def _spec(self, wanted: Desired) -> ServiceSpec:
         folder = self._at(wanted.name)

@@ -28,6 +28,10 @@ _PLAIN: dict[str, tuple[type, ...]] = {
 }
 
 
+#: Amounts (`cpu: 2`), which the API takes as numbers too, and the SDK calls texts.
+_AMOUNTS = ("V1ResourceRequirements", "V1VolumeResourceRequirements")
+
+
 @dataclass(frozen=True)
 class Fault:
     """Something in a manifest that is not as the class says: where, and what."""
@@ -62,6 +66,8 @@ def _list_faults(value: Any, kind: str, path: tuple[str | int, ...]) -> Iterator
         yield Fault(path, f"{value!r:.60} is not a list")
         return
     for number, item in enumerate(value):
+        if item is None:
+            yield Fault((*path, number), "is empty")
         yield from faults(item, kind, (*path, number))
 
 
@@ -86,7 +92,9 @@ def _class_faults(value: Any, kind: str, path: tuple[str | int, ...]) -> Iterato
             meant = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(fields))[:200]}"
             yield Fault((*path, str(key)), f"unknown field{meant}")
         else:
-            yield from faults(item, fields[key], (*path, str(key)))
+            amounts = kind in _AMOUNTS and key in ("limits", "requests")
+            wanted = "dict(str, object)" if amounts else fields[key]
+            yield from faults(item, wanted, (*path, str(key)))
 
 
 @cache

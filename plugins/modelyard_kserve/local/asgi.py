@@ -95,9 +95,11 @@ async def _answered(handle: Callable[[Request], Awaitable[Answer]], scope: Any, 
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
         if size > BODY_LIMIT:
-            return Answer.error(413, f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB")
+            pieces.clear()  # and read on: who is still sending would not see the answer
         if not message.get("more_body"):
             break
+    if size > BODY_LIMIT:
+        return Answer.error(413, f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB")
     headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
     request = Request(
         scope["method"], scope["path"], scope.get("query_string", b""), headers, b"".join(pieces)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -86,6 +90,21 @@ class Desired:
         if self.canary in (None, 100) and ready.get(self.newest.number):
             return replace(self, rolled_out=self.newest.number)
         return self
+
+
+def sockets(folder: Path) -> Path:
+    """Where the gateway of the endpoint in this folder keeps its sockets; see `is_private`."""
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"modelyard-{os.getuid()}-{name}"
+
+
+def is_private(folder: Path) -> bool:
+    """Whether the folder is there and nobody but us can enter it."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return False
+    return status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077 == 0
 
 
 def load(folder: Path) -> Desired | None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import hashlib
 import os
 import random
 import shutil
-import stat
 import sys
 import tempfile
 import time
@@ -57,6 +55,8 @@ class Gateway:
 
     async def started(self) -> None:
         """Begin to follow the desired state."""
+        # What a gateway before us saw is no longer so: nobody may take its models for ready.
+        (self._folder / states.OBSERVED).unlink(missing_ok=True)
         self._tasks.append(asyncio.create_task(self._follow()))
 
     async def stopped(self) -> None:
@@ -204,7 +204,8 @@ class Gateway:
             if split:
                 (number,) = random.choices(list(split), weights=list(split.values()))
                 return wanted.revision(number)
-            if any(r.failed for r in self._replicas.values()):
+            needed = [self._replicas.get(revision.key) for revision in self._needed(wanted)]
+            if all(replica is not None and replica.failed for replica in needed):
                 return None
             await asyncio.sleep(0.1)
         return None
@@ -212,8 +213,10 @@ class Gateway:
     async def _handed(self, request: Request, request_id: str, revision: Wanted) -> Answer:
         import httpx
 
-        headers = {k: v for k, v in request.headers.items() if k not in _DROPPED_HEADERS}
-        headers["x-request-id"] = request_id
+        passed = {k: v for k, v in request.headers.items() if k not in _DROPPED_HEADERS}
+        passed["x-request-id"] = request_id
+        # As bytes: callers' headers may hold more than ASCII.
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in passed.items()]
         target = request.path + (f"?{request.query.decode('latin-1')}" if request.query else "")
         client = self._client(revision.key)
         for attempt in (1, 2):
@@ -261,12 +264,10 @@ class Gateway:
 def _private_folder(endpoint: Path) -> Path:
     """A folder for sockets with a short path, which others can't enter. It is the same at every start,
     so that gateways that were killed leave one folder and not many."""
-    name = hashlib.sha256(str(endpoint).encode()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"modelyard-{os.getuid()}-{name}"
+    folder = states.sockets(endpoint)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    status = folder.lstat()
-    if status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077 == 0:
+    if states.is_private(folder):
         return folder
     return Path(tempfile.mkdtemp(prefix="modelyard-"))  # somebody else made it first
 

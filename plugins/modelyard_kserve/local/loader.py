@@ -20,6 +20,7 @@ _TRUSTED_PREFIXES = (
     "functools.",
     "pandas.",
 )
+_WORDS = {"boolean": "true or false", "string": "text", "datetime": "an ISO 8601 time"}
 _NUMBERS = {"double", "float", "long", "integer"}
 
 
@@ -86,7 +87,7 @@ def _model(folder: Path, trust_pickle: bool) -> tuple[Any, tuple[Column, ...]]:
 
 def _from_file(file: Path, trust_pickle: bool, flavor: Mapping[str, Any] | None = None) -> Any:
     if file.suffix == ".skops":
-        return _from_skops(file, (flavor or {}).get("skops_trusted_types") or ())
+        return _from_skops(file, trust_pickle, (flavor or {}).get("skops_trusted_types") or ())
     if not trust_pickle:
         raise _unloadable(
             file,
@@ -102,14 +103,21 @@ def _from_file(file: Path, trust_pickle: bool, flavor: Mapping[str, Any] | None 
         return pickle.load(opened)
 
 
-def _from_skops(file: Path, asked: Sequence[str]) -> Any:
+def _from_skops(file: Path, registered: bool, asked: Sequence[str]) -> Any:
     import skops.io
 
     needed = skops.io.get_untrusted_types(file=file)
-    strange = [name for name in needed if not name.startswith(_TRUSTED_PREFIXES)]
+    strange = [name for name in needed if not _is_trusted(name, registered)]
     if strange:
         raise _unloadable(file, f"it holds types that are not trusted: {', '.join(strange[:5])}")
     return skops.io.load(file, trusted=[*asked, *needed] if asked else needed)
+
+
+def _is_trusted(name: str, registered: bool) -> bool:
+    """Of files that nobody registered only classes are: some functions (`builtins.exec`) run anything."""
+    import pydoc
+
+    return name.startswith(_TRUSTED_PREFIXES) and (registered or isinstance(pydoc.locate(name), type))
 
 
 def _only_file(folder: Path) -> Path:
@@ -159,12 +167,15 @@ def _array(column: Column, values: Sequence[Any]) -> Any:
     if column.kind in _NUMBERS:
         try:
             # A missing number makes a float column, as everywhere in pandas.
-            array = np.array([np.nan if v is None else v for v in values], dtype=float)
-        except (TypeError, ValueError):
+            given = np.array([np.nan if v is None else v for v in values])
+        except ValueError:
             raise _misfit(column, values, (int, float)) from None
-        if column.kind in ("long", "integer") and not np.isnan(array).any():
-            return array.astype(np.int64)
-        return array
+        # NumPy would read numbers out of texts, and a row's list as a second axis.
+        if given.ndim != 1 or given.dtype.kind not in "iufb":
+            raise _misfit(column, values, (int, float))
+        if column.kind in ("long", "integer") and not (given.dtype.kind == "f" and np.isnan(given).any()):
+            return _whole(column, values, given)
+        return given.astype(float)
     if column.kind == "boolean":
         if not all(isinstance(value, bool) or value is None for value in values):
             raise _misfit(column, values, (bool,))
@@ -172,14 +183,29 @@ def _array(column: Column, values: Sequence[Any]) -> Any:
     if column.kind == "datetime":
         import pandas as pd
 
-        return pd.to_datetime(pd.Series(values), errors="raise").to_numpy()
+        try:
+            return pd.to_datetime(pd.Series(values), format="ISO8601").to_numpy()
+        except (TypeError, ValueError):
+            raise _misfit(column, values, (str,)) from None
     if not all(isinstance(value, str) or value is None for value in values):
         raise _misfit(column, values, (str,))
     return np.array(values, dtype=object)
 
 
+def _whole(column: Column, values: Sequence[Any], given: Any) -> Any:
+    """The column as 64-bit integers; cutting off a fraction would answer another question."""
+    import numpy as np
+
+    if given.dtype.kind == "f":
+        wrong = np.flatnonzero((given != np.trunc(given)) | (np.abs(given) >= 2.0**63))
+        if wrong.size:
+            value = values[wrong[0]]
+            raise ValueError(f"row {wrong[0]}, column '{column.name}': {value!r:.60} is not a whole number")
+    return given.astype(np.int64)
+
+
 def _misfit(column: Column, values: Sequence[Any], fits: tuple[type, ...]) -> ValueError:
-    wanted = {"boolean": "true or false", "string": "text"}.get(column.kind, "a number")
+    wanted = _WORDS.get(column.kind, "a number")
     for row, value in enumerate(values):
         if value is not None and (
             not isinstance(value, fits) or (isinstance(value, bool) and bool not in fits)

@@ -96,12 +96,15 @@ class PayloadLog:
 
         if self.url is None:
             return False
+        sent = [(k.encode(), v.encode("latin-1", "replace")) for k, v in headers.items()]
         for attempt in range(_TRIES):
             try:
-                if (await client.post(self.url, headers=headers, content=body)).status_code < 300:
+                if (await client.post(self.url, headers=sent, content=body)).status_code < 300:
                     return True
             except httpx.HTTPError:
                 pass
+            except httpx.InvalidURL:
+                return False
             await asyncio.sleep(0.1 * 2**attempt)
         return False
 

@@ -8,6 +8,10 @@ from typing import Any
 from modelyard_kserve.local.loader import Column, LoadedModel, frame
 
 _DATATYPES = {"i": "INT64", "u": "UINT64", "f": "FP64", "b": "BOOL"}
+_KNOWN_DATATYPES = (
+    *("BOOL", "BYTES", "FP16", "FP32", "FP64"),
+    *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
+)
 _V2_TYPES = {"double": "FP64", "float": "FP32", "long": "INT64", "integer": "INT32", "boolean": "BOOL"}
 
 
@@ -30,9 +34,13 @@ def v2_rows(model: LoadedModel, body: Any) -> Any:
     inputs = body.get("inputs") if isinstance(body, dict) else None
     if not isinstance(inputs, list) or not inputs:
         raise ValueError("the body needs 'inputs': a list of tensors")
-    tensors = {str(tensor.get("name")): _tensor(tensor) for tensor in inputs}
+    tensors = dict(_tensor(tensor) for tensor in inputs)
+    if len(tensors) != len(inputs):
+        raise ValueError("two inputs have the same name")
     names = [column.name for column in model.columns]
     if not names:
+        if len(tensors) > 1:
+            raise ValueError(f"the model takes one unnamed matrix, not {len(tensors)} inputs")
         return _matrix(next(iter(tensors.values())))
     if len(tensors) == 1 and not set(names) & tensors.keys():
         return frame(model.columns, _lists_columns(next(iter(tensors.values())), model.columns))
@@ -87,6 +95,8 @@ def metadata(name: str, version: str, model: LoadedModel) -> dict[str, Any]:
 
 
 def _objects_column(instances: Sequence[Any], column: Column) -> list[Any]:
+    if not all(isinstance(row, dict) for row in instances):
+        raise ValueError("the instances mix objects and other values")
     try:
         return [row[column.name] for row in instances]
     except KeyError:
@@ -94,8 +104,6 @@ def _objects_column(instances: Sequence[Any], column: Column) -> list[Any]:
             return [row.get(column.name) for row in instances]
         row = next(n for n, instance in enumerate(instances) if column.name not in instance)
         raise ValueError(f"row {row} lacks the column '{column.name}'") from None
-    except TypeError:
-        raise ValueError("the instances mix objects and other values") from None
 
 
 def _lists_columns(rows: Sequence[Any], columns: Sequence[Column]) -> dict[str, list[Any]]:
@@ -112,14 +120,26 @@ def _require_columns(tensors: Mapping[str, Any], columns: Sequence[Column]) -> N
         raise ValueError(f"there is no input '{lacking[0]}'")
 
 
-def _tensor(tensor: Any) -> list[Any]:
-    """The rows of a tensor whose data may be flat or nested."""
-    try:
-        shape, data = list(tensor["shape"]), tensor["data"]
-    except (KeyError, TypeError):
-        raise ValueError("each input needs 'name', 'shape', 'datatype' and 'data'") from None
-    if not isinstance(data, list) or not shape or not all(isinstance(size, int) for size in shape):
-        raise ValueError(f"input '{tensor.get('name')}': 'data' is a list and 'shape' a list of integers")
+def _tensor(tensor: Any) -> tuple[str, list[Any]]:
+    """Name and rows of a tensor whose data may be flat or nested."""
+    needed = ("name", "shape", "datatype", "data")
+    if not isinstance(tensor, dict) or not all(key in tensor for key in needed):
+        raise ValueError("each input needs 'name', 'shape', 'datatype' and 'data'")
+    name, shape, datatype, data = (tensor[key] for key in needed)
+    if not isinstance(name, str) or not isinstance(data, list) or not _is_shape(shape):
+        raise ValueError(f"input {name!r}: 'name' is text, 'data' a list and 'shape' a list of integers")
+    if datatype not in _KNOWN_DATATYPES:
+        raise ValueError(
+            f"input '{name}': {datatype!r:.60} is no datatype; known: {', '.join(_KNOWN_DATATYPES)}"
+        )
+    return name, _rows(name, shape, data)
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, list) and bool(shape) and all(isinstance(size, int) for size in shape)
+
+
+def _rows(name: str, shape: list[int], data: list[Any]) -> list[Any]:
     if len(shape) == 1 or (data and isinstance(data[0], list)):
         rows = data
     else:
@@ -127,10 +147,10 @@ def _tensor(tensor: Any) -> list[Any]:
         for size in shape[1:]:
             width *= size
         if width <= 0 or len(data) != shape[0] * width:
-            raise ValueError(f"input '{tensor.get('name')}' holds {len(data)} values, its shape says {shape}")
+            raise ValueError(f"input '{name}' holds {len(data)} values, its shape says {shape}")
         rows = [data[start : start + width] for start in range(0, len(data), width)]
     if len(rows) != shape[0]:
-        raise ValueError(f"input '{tensor.get('name')}' holds {len(rows)} rows, its shape says {shape}")
+        raise ValueError(f"input '{name}' holds {len(rows)} rows, its shape says {shape}")
     return rows
 
 
@@ -141,6 +161,8 @@ def _scalar(value: Any) -> Any:
 def _matrix(rows: Any) -> Any:
     import numpy as np
 
+    if not all(isinstance(row, list) for row in rows):
+        raise ValueError("the rows are not lists of numbers of one length")
     try:
         return np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=float)
     except (TypeError, ValueError):
@@ -148,5 +170,7 @@ def _matrix(rows: Any) -> Any:
 
 
 def _plain(answers: Any) -> list[Any]:
-    values = answers.tolist() if hasattr(answers, "tolist") else list(answers)
-    return values.to_dict("records") if hasattr(values, "to_dict") else values
+    if hasattr(answers, "columns"):  # a DataFrame, as MLflow's own Python models like to answer
+        records: list[Any] = answers.to_dict("records")
+        return records
+    return answers.tolist() if hasattr(answers, "tolist") else list(answers)

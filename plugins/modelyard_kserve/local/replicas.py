@@ -39,6 +39,7 @@ class Replica:
         self._process: subprocess.Popen[bytes] | None = None
         self._failures = 0
         self._started = self._not_before = 0.0
+        self._log_from = 0
         self.ready = False
         self.message = "loading the model"
         self.failed = False
@@ -69,6 +70,7 @@ class Replica:
         argv += ["--name", self._name, "--version", wanted.version]
         argv += ["--trust-pickle"] if wanted.trust_pickle else []
         with self._log.open("ab") as log:
+            self._log_from = log.tell()
             self._process = subprocess.Popen(
                 argv,
                 stdin=subprocess.PIPE,
@@ -93,8 +95,9 @@ class Replica:
         self._failures += 1
 
     def _last_words(self) -> str:
-        with contextlib.suppress(OSError):
-            lines = self._log.read_bytes()[-4000:].decode(errors="replace").splitlines()
+        with contextlib.suppress(OSError), self._log.open("rb") as log:
+            log.seek(max(self._log_from, log.seek(0, os.SEEK_END) - 4000))
+            lines = log.read().decode(errors="replace").splitlines()
             said = [line for line in lines if line.startswith("error: ")]
             return said[-1].removeprefix("error: ") if said else ""
         return ""

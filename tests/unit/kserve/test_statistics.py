@@ -1,0 +1,64 @@
+"""What a gateway counts, as Prometheus reads it."""
+
+from __future__ import annotations
+
+import re
+
+from modelyard_kserve.local.statistics import Statistics
+
+
+def samples(text: str) -> dict[str, float]:
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    for line in lines:
+        assert re.fullmatch(r'[a-z_]+(\{([a-z_]+="[^"]*",?)+\})? [0-9.]+', line), line
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+def test_nothing_was_asked_yet() -> None:
+    assert samples(Statistics().text({})) == {"modelyard_requests_in_flight": 0}
+
+
+def test_answers_are_counted_by_revision_and_status() -> None:
+    counted = Statistics()
+    for status in (200, 200, 400):
+        counted.note("late-00001", status, 0.004)
+    counted.note("late-00002", 200, 0.004)
+    seen = samples(counted.text({}))
+    assert seen['modelyard_requests_total{revision="late-00001",code="200"}'] == 2
+    assert seen['modelyard_requests_total{revision="late-00001",code="400"}'] == 1
+    assert seen['modelyard_requests_total{revision="late-00002",code="200"}'] == 1
+
+
+def test_durations_are_a_cumulative_histogram() -> None:
+    counted = Statistics()
+    for seconds in (0.0005, 0.001, 0.03, 99.0):
+        counted.note("r", 200, seconds)
+    seen = samples(counted.text({}))
+    name = "modelyard_request_duration_seconds"
+    buckets = [value for key, value in seen.items() if key.startswith(f"{name}_bucket")]
+    assert buckets == sorted(buckets)
+    assert seen[f'{name}_bucket{{revision="r",le="0.001"}}'] == 2, "a bound belongs to its bucket"
+    assert seen[f'{name}_bucket{{revision="r",le="0.05"}}'] == 3
+    assert seen[f'{name}_bucket{{revision="r",le="10.0"}}'] == 3
+    assert seen[f'{name}_bucket{{revision="r",le="+Inf"}}'] == seen[f'{name}_count{{revision="r"}}'] == 4
+    assert seen[f'{name}_sum{{revision="r"}}'] == 99.0315
+
+
+def test_a_request_is_under_way_until_it_ends_well_or_not() -> None:
+    counted = Statistics()
+    try:
+        with counted.in_flight():
+            assert samples(counted.text({}))["modelyard_requests_in_flight"] == 1
+            raise ValueError("the model broke")
+    except ValueError:
+        pass
+    assert samples(counted.text({}))["modelyard_requests_in_flight"] == 0
+
+
+def test_events_are_counted_by_outcome_and_every_family_has_a_type() -> None:
+    text = Statistics().text({"stored": 3, "dropped": 1})
+    seen = samples(text)
+    assert seen['modelyard_payload_events_total{outcome="stored"}'] == 3
+    assert seen['modelyard_payload_events_total{outcome="dropped"}'] == 1
+    assert text.count("# TYPE ") == text.count("# HELP ") == 4
+    assert text.endswith("\n")
