@@ -6,6 +6,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(CURDIR)/.cache/bin:$(PATH)
 export NO_MKDOCS_2_WARNING := 1
+# Container images often set this; then every one of the many processes would compile all of its imports anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
