@@ -1,0 +1,137 @@
+"""What the machine does to the command line: one sentence each, a code, a status, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytest.importorskip("evidently", reason="its monitor is the process that is started")
+
+
+def start(*words: str, cwd: Path, **env: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "modelyard", *words],
+        cwd=cwd, env={**os.environ, **env},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def modelyard(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    process = start(*words, cwd=cwd, **env)
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
+def refused(done: subprocess.CompletedProcess[str], status: int, code: str) -> str:
+    """The sentence, after looking that it is one, with its code and what to do next."""
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert said.endswith(f"[{code}]")
+    assert "\n  next: " in done.stderr
+    return said
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "späte flüge"
+    assert modelyard("init", str(folder), "--name", "late-flights", cwd=tmp_path).returncode == 0
+    yield folder
+    modelyard("down", cwd=folder)
+
+
+def monitor(project: Path) -> dict[str, Any]:
+    services = json.loads(modelyard("status", "--json", cwd=project).stdout)["services"]
+    (found,) = [service for service in services if service["name"] == "monitor"]
+    return dict(found)
+
+
+def test_a_read_only_folder(read_only_folder: Path) -> None:
+    said = refused(modelyard("init", cwd=read_only_folder), 8, "read-only")
+    assert str(read_only_folder) in said
+    assert list(read_only_folder.iterdir()) == []
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(124 * 1024))
+    with filler.open("ab") as file:  # to the last byte
+        while True:
+            try:
+                os.write(file.fileno(), bytes(4096))
+            except OSError:
+                break
+    refused(modelyard("init", str(small_disk / "p"), cwd=small_disk), 8, "disk-full")
+    assert not (small_disk / "p" / "modelyard.toml").exists()
+    filler.unlink()
+    assert modelyard("init", str(small_disk / "p"), cwd=small_disk).returncode == 0, "the same command again"
+    assert (small_disk / "p" / "modelyard.toml").read_text().startswith("# A Modelyard project.")
+
+
+def test_two_ups_at_once_make_one_process(project: Path) -> None:
+    both = [start("up", "--json", cwd=project) for _ in range(2)]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    pids = {json.loads(out)[0]["pid"] for out, _ in said}
+    assert len(pids) == 1
+    assert psutil.Process(pids.pop()).is_running()
+
+
+def test_a_port_that_somebody_took(project: Path) -> None:
+    assert modelyard("up", cwd=project).returncode == 0
+    port = monitor(project)["port"]
+    assert modelyard("down", cwd=project).returncode == 0
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        assert modelyard("up", cwd=project).returncode == 0
+        now = monitor(project)
+    assert now["status"] == "running"
+    assert now["port"] != port
+
+
+def test_a_reboot_is_over_with_up(project: Path) -> None:
+    assert modelyard("up", cwd=project).returncode == 0
+    process = psutil.Process(monitor(project)["pid"])
+    process.kill()
+    psutil.wait_procs([process], timeout=5)
+    shown = modelyard("status", cwd=project)
+    assert "died" in shown.stdout
+    assert modelyard("up", cwd=project).returncode == 0
+    assert monitor(project)["status"] == "running"
+
+
+def test_a_damaged_journal_of_the_demo(project: Path) -> None:
+    journal = project / ".modelyard" / "demo.json"
+    journal.write_text('{"format": 1, "fa')
+    said = refused(modelyard("demo", str(project), cwd=project), 9, "state-corrupt")
+    assert str(journal) in said
+    assert journal.read_text() == '{"format": 1, "fa'
+
+
+def test_no_git_on_the_path(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    done = modelyard("doctor", cwd=project, PATH=str(tmp_path / "bin"))
+    assert "warn  git: not found" in done.stdout
+    assert done.returncode == 0
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    refused(modelyard("init", "x", cwd=tmp_path), 2, "not-a-folder")
+
+
+def test_a_traced_hook_is_named_with_its_plugin(project: Path) -> None:
+    done = modelyard("gates", "list", cwd=project, MODELYARD_TRACE="1")
+    assert "trace: modelyard_gates() -> core" in done.stderr
+    assert "trace:" not in done.stdout
