@@ -77,7 +77,7 @@ def parse(text: str, where: str) -> Manifest:
         nodes = list(yaml.compose_all(text, yaml.SafeLoader))
         found = [(value, node) for value, node in zip(yaml.safe_load_all(text), nodes) if value is not None]
     except yaml.YAMLError as fault:
-        raise _invalid(where, " ".join(str(fault).split())) from None
+        raise _invalid(where, _without_the_text(fault)) from None
     if len(found) != 1:
         raise _invalid(where, f"it holds {len(found)} documents, not one InferenceService")
     value, node = found[0]
@@ -93,7 +93,7 @@ class _Reader:
     def manifest(self, text: str) -> Manifest:
         self._require_kind()
         for fault in faults(self._value, "V1beta1InferenceService"):
-            raise self._fault(fault.path, fault.message)
+            raise self._fault(fault.path, _without_secrets(fault.path, fault.message))
         predictor = self._predictor()
         model = predictor["model"]
         self._require_rules(predictor, model)
@@ -178,7 +178,8 @@ class _Reader:
             name = item.get("name")
             if not name or "=" in name:
                 at = ("spec", "predictor", "model", "env", number, "name")
-                raise self._fault(at, f"{name!r} is not a name of an environment variable")
+                shown = f"'{name.partition('=')[0]}=...'" if name else name  # the rest may be a secret
+                raise self._fault(at, f"{shown} is not a name of an environment variable")
         return {item["name"]: item.get("value") or "" for item in model.get("env") or [] if _is_plain(item)}
 
     def _notes(self, predictor: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[str, ...]:
@@ -197,6 +198,21 @@ class _Reader:
     def _fault(self, path: tuple[str | int, ...], message: str) -> ConfigError:
         line = _line(self._node, path)
         return _invalid(f"{self._where}, line {line}", f"{_dotted(path)}: {message}")
+
+
+def _without_the_text(fault: Exception) -> str:
+    """What is wrong with the YAML and where; its own message quotes lines, which may hold secrets."""
+    mark = getattr(fault, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(fault).split())
+    said = (getattr(fault, "context", None), getattr(fault, "problem", None))
+    return f"line {mark.line + 1}, column {mark.column + 1}: {', '.join(filter(None, said))}"
+
+
+def _without_secrets(path: tuple[str | int, ...], message: str) -> str:
+    """The message about a value in `env`, without the value."""
+    _, is_not, kind = message.rpartition(" is not ")
+    return f"the value is not {kind}" if "env" in path and is_not else message
 
 
 def _is_plain(variable: Mapping[str, Any]) -> bool:

@@ -6,13 +6,14 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
+from urllib.parse import unquote
 
 from modelyard.digests import model_digest
-from modelyard.errors import ConflictError, EnvironmentFault, NotFoundError, UsageError
+from modelyard.errors import ConflictError, CorruptStateError, EnvironmentFault, NotFoundError, UsageError
 from modelyard.records import Endpoint, Revision, now
 from modelyard.stages import ServiceSpec, StageContext
 from modelyard.state import locked
@@ -38,7 +39,7 @@ class KserveServer:
 
     def endpoints(self) -> list[Endpoint]:
         """See `Server.endpoints`."""
-        return [self.get(name) for name in self._names()]
+        return [self._listed(name) for name in self._names()]
 
     def get(self, name: str) -> Endpoint:
         """See `Server.get`."""
@@ -62,7 +63,8 @@ class KserveServer:
     def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:
         """See `Server.reconcile`."""
         wanted = self._desired(name)
-        return self._applied(manifests.parse(wanted.manifest, f"the applied file of '{name}'"), wait)
+        manifest = manifests.parse(wanted.manifest, f"the applied file of '{name}'")
+        return self._applied(manifest, wait, keep_split=True)
 
     def traffic(self, name: str, canary: int) -> Endpoint:
         """See `Server.traffic`."""
@@ -76,7 +78,8 @@ class KserveServer:
     def delete(self, name: str) -> None:
         """See `Server.delete`."""
         with self._locked(name):
-            self._desired(name)
+            with suppress(CorruptStateError):  # it goes away, whatever it says
+                self._desired(name)
             self._context.services.stop(_service(name))
             sockets = states.sockets(self._at(name))
             if states.is_private(sockets):  # left by a gateway that was killed
@@ -85,12 +88,17 @@ class KserveServer:
 
     # -- the steps --------------------------------------------------------------------------
 
-    def _applied(self, manifest: Manifest, wait: bool) -> Endpoint:
+    def _applied(self, manifest: Manifest, wait: bool, *, keep_split: bool = False) -> Endpoint:
         with self._locked(manifest.name):
             before = states.load(self._at(manifest.name))
             settled = before.settled(self._ready(before)) if before else None
             revision = self._revision(manifest, settled)
+            if keep_split and settled and revision is settled.newest:
+                # Nothing moved: what `traffic` said since is still so.
+                manifest = replace(manifest, canary=settled.canary)
             wanted = self._next(manifest, settled, revision)
+            if self._failed(wanted):  # perhaps the package that it lacked is there now
+                wanted = replace(wanted, generation=wanted.generation + 1)
             if wanted != before:
                 states.save(self._at(manifest.name), wanted)
         return self._started(wanted, wait)
@@ -190,7 +198,7 @@ class KserveServer:
         return wanted.revisions[-2].number
 
     def _plain_folder(self, uri: str) -> Path:
-        path = Path(uri.removeprefix("file://"))
+        path = Path(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)
         path = path if path.is_absolute() else self._context.root / path
         if "://" in uri.removeprefix("file://") or not path.exists():
             raise NotFoundError(
@@ -201,9 +209,18 @@ class KserveServer:
         return path
 
     def _started(self, wanted: Desired, wait: bool) -> Endpoint:
-        self._context.services.start(self._spec(wanted))
-        if not wait:
-            return self._endpoint(wanted)
+        before = self._context.services.get(_service(wanted.name))
+        try:
+            service = self._context.services.start(self._spec(wanted))
+        except EnvironmentFault:
+            self._require_unchanged(wanted)
+            raise
+        moved = before is not None and before.port != service.port
+        note = f"port {before.port} was taken: it answers on {service.port} now" if before and moved else ""
+        endpoint = self._awaited(wanted) if wait else self._endpoint(wanted)
+        return replace(endpoint, message="; ".join(filter(None, [note, endpoint.message])))
+
+    def _awaited(self, wanted: Desired) -> Endpoint:
         self._await(wanted)
         with self._locked(wanted.name):
             current = self._desired(wanted.name)
@@ -217,7 +234,12 @@ class KserveServer:
         """Until every revision that is to get traffic is ready, or one failed."""
         deadline = time.monotonic() + self._settings.ready_timeout
         waiting, message = wanted.newest, ""
+        look = 0.0
         while time.monotonic() < deadline:
+            if time.monotonic() > look:
+                self._require_unchanged(wanted)
+                self._require_gateway(wanted)
+                look = time.monotonic() + 0.5
             seen = states.observed(self._at(wanted.name))
             if seen["generation"] >= wanted.generation:
                 states_of = {number: seen["revisions"].get(str(number), {}) for number in wanted.needed}
@@ -228,7 +250,6 @@ class KserveServer:
                 message = states_of[waiting.number].get("message", "")
                 if states_of[waiting.number].get("failed"):
                     break
-                self._require_current(wanted, seen["generation"])
             time.sleep(0.02)
         else:
             message = f"not ready after {self._settings.ready_timeout:.0f} s ({message})"
@@ -238,9 +259,11 @@ class KserveServer:
             f"modelyard endpoints logs {wanted.name}",
         )
 
-    def _require_current(self, wanted: Desired, generation: int) -> None:
+    def _require_unchanged(self, wanted: Desired) -> None:
         """A revision that another command replaced before it was ready will never be."""
-        current = states.load(self._at(wanted.name)) if generation > wanted.generation else wanted
+        current = states.load(self._at(wanted.name))
+        if current is not None and current.created != wanted.created:
+            current = None  # and made anew
         if current is None or not wanted.needed <= {current.newest.number, current.rolled_out}:
             by = "deleted" if current is None else f"changed to {current.newest.name}"
             raise ConflictError(
@@ -248,6 +271,19 @@ class KserveServer:
                 f"'{wanted.name}' was {by} by another command before {wanted.newest.name} was ready",
                 "modelyard endpoints list",
             )
+
+    def _require_gateway(self, wanted: Desired) -> None:
+        service = self._context.services.get(_service(wanted.name))
+        if service is None or service.status != "running":
+            raise EnvironmentFault(
+                "revision-failed",
+                f"the gateway of '{wanted.name}' ended before {wanted.newest.name} was ready",
+                "modelyard up",
+            )
+
+    def _failed(self, wanted: Desired) -> bool:
+        seen = states.observed(self._at(wanted.name))["revisions"]
+        return bool(seen.get(str(wanted.newest.number), {}).get("failed"))
 
     def _spec(self, wanted: Desired) -> ServiceSpec:
         folder = self._at(wanted.name)
@@ -258,6 +294,21 @@ class KserveServer:
             sink = self._context.event_sink()
             argv += ["--sink", sink] if sink else []
         return ServiceSpec(name=_service(wanted.name), argv=tuple(argv), health="/healthz")
+
+    def _listed(self, name: str) -> Endpoint:
+        """The endpoint; one with a damaged file says so, and does not hide the others."""
+        try:
+            return self.get(name)
+        except CorruptStateError as fault:
+            changed = (self._at(name) / states.DESIRED).stat().st_mtime
+            return Endpoint(
+                name=name,
+                url=None,
+                ready=False,
+                storage_uri="",
+                created=datetime.fromtimestamp(changed, timezone.utc),
+                message=f"{fault.message}; {fault.hint}",
+            )
 
     def _endpoint(self, wanted: Desired) -> Endpoint:
         service = self._context.services.get(_service(wanted.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -11,9 +12,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from modelyard.digests import digest_of
+from modelyard.errors import CorruptStateError
 from modelyard.state import read_json, write_json
 
 DESIRED, OBSERVED = "desired.json", "observed.json"
+#: The path of a Unix socket fits in 104 bytes on macOS, in 108 on Linux; our part of it takes 45.
+_LONGEST_TEMPORARY = 58
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,7 @@ class Wanted:
     @property
     def key(self) -> str:
         """Revisions with the same key are served by the same process."""
-        env = ",".join(f"{k}={v}" for k, v in sorted(self.env.items()))
-        return f"{self.path}|{self.digest}|{env}"
+        return digest_of([self.path, self.digest, dict(self.env), self.trust_pickle])
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,10 @@ class Desired:
 def sockets(folder: Path) -> Path:
     """Where the gateway of the endpoint in this folder keeps its sockets; see `is_private`."""
     name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"modelyard-{os.getuid()}-{name}"
+    temporary = tempfile.gettempdir()
+    if len(os.fsencode(temporary)) > _LONGEST_TEMPORARY:
+        temporary = "/tmp"
+    return Path(temporary) / f"modelyard-{os.getuid()}-{name}"
 
 
 def is_private(folder: Path) -> bool:
@@ -108,13 +115,27 @@ def is_private(folder: Path) -> bool:
 
 
 def load(folder: Path) -> Desired | None:
-    """The desired state in an endpoint's folder, or None."""
-    value = read_json(folder / DESIRED)
-    if value is None:
+    """The desired state in an endpoint's folder, or None.
+
+    Raises:
+        CorruptStateError: `state-corrupt`: the file is damaged; it is left as it is.
+    """
+    file = folder / DESIRED
+    value = read_json(file)
+    if value is None and not file.exists():
         return None
-    revisions = tuple(Wanted(**revision) for revision in value.pop("revisions"))
-    notes = tuple(value.pop("notes"))
-    return Desired(**value, revisions=revisions, notes=notes)
+    try:
+        revisions = tuple(Wanted(**revision) for revision in value.pop("revisions"))
+        notes = tuple(value.pop("notes"))
+        made = Desired(**value, revisions=revisions, notes=notes)
+        made.revision(made.rolled_out)
+    except (AttributeError, KeyError, TypeError, StopIteration):
+        raise CorruptStateError(
+            "state-corrupt",
+            f"{file} is damaged (it does not describe an endpoint)",
+            f"look at it, then move it away: mv '{file}' '{file}.bad'",
+        ) from None
+    return made
 
 
 def save(folder: Path, desired: Desired) -> None:
@@ -123,6 +144,12 @@ def save(folder: Path, desired: Desired) -> None:
 
 
 def observed(folder: Path) -> dict[str, Any]:
-    """What the gateway says: `generation`, and per revision `ready` and `message`."""
-    value = read_json(folder / OBSERVED)
-    return value if isinstance(value, dict) else {"generation": 0, "revisions": {}}
+    """What the gateway says: `generation`, and per revision `ready` and `message`. A damaged file says
+    nothing: the gateway will notice and write it again."""
+    with contextlib.suppress(CorruptStateError):
+        value = read_json(folder / OBSERVED)
+        if isinstance(value, dict) and isinstance(value.get("generation"), int):
+            revisions = value.get("revisions")
+            if isinstance(revisions, dict) and all(isinstance(r, dict) for r in revisions.values()):
+                return value
+    return {"generation": 0, "revisions": {}}

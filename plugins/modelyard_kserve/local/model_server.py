@@ -13,13 +13,18 @@ import os
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from modelyard.errors import ModelyardError
+from modelyard.digests import model_digest
+from modelyard.errors import ConfigError, ModelyardError
 from modelyard_kserve.local import protocol
 from modelyard_kserve.local.asgi import Answer, Request, application
 from modelyard_kserve.local.loader import LoadedModel, load
+
+#: A prediction that never ends must not keep alive a server whose gateway is gone.
+_LAST_SECONDS = 8.0
 
 
 class ModelApp:
@@ -81,14 +86,17 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="model_server")
     for name in ("folder", "socket", "name", "version"):
         options.add_argument(f"--{name}", required=True)
+    options.add_argument("--digest", help="of the model's files when the revision was made")
     options.add_argument("--trust-pickle", action="store_true")
     given = options.parse_args()
     _end_with_parent()
     probabilities = os.environ.get("PREDICT_PROBA", "").lower() == "true"
     try:
-        model = load(Path(given.folder), trust_pickle=given.trust_pickle, probabilities=probabilities)
+        folder = Path(given.folder)
+        _require_same_files(folder, given.digest)
+        model = load(folder, trust_pickle=given.trust_pickle, probabilities=probabilities)
     except ModelyardError as fault:
-        print(f"error: {fault.message}", flush=True)
+        print(f"model server {os.getpid()}: {fault.message}", flush=True)
         return 3
     import uvicorn
 
@@ -98,6 +106,7 @@ def main() -> int:
         uds=given.socket,
         log_level="warning",
         access_log=False,
+        ws="none",
         lifespan="off",
         timeout_keep_alive=3600,
         timeout_graceful_shutdown=5,
@@ -105,11 +114,25 @@ def main() -> int:
     return 0
 
 
+def _require_same_files(folder: Path, digest: str | None) -> None:
+    """A revision is one model for ever: started again, it must not answer with another one."""
+    if not folder.exists():
+        raise ConfigError("model-unloadable", f"{folder} is gone", "apply the file again")
+    if digest and model_digest(folder) != digest:
+        raise ConfigError(
+            "model-unloadable",
+            f"the files in {folder} are not those that the revision was made of",
+            "apply the file again",
+        )
+
+
 def _end_with_parent() -> None:
     def watch() -> None:
         while os.read(0, 1024):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_LAST_SECONDS)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 

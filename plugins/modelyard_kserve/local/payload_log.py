@@ -28,9 +28,16 @@ class PayloadLog:
         url: where to POST; None drops everything and counts it.
         mode: `all`, `request` or `response`.
         metadata_headers: request headers that go into `ce-metadata`.
+        counts: to go on from, because counters of Prometheus only rise.
     """
 
-    def __init__(self, url: str | None, mode: str, metadata_headers: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        mode: str,
+        metadata_headers: tuple[str, ...],
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
         self.url, self._mode = url, mode
         self._metadata = metadata_headers
         self._queue: deque[tuple[dict[str, str], bytes]] = deque()
@@ -38,7 +45,7 @@ class PayloadLog:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self.counts = {"stored": 0, "dropped": 0}
+        self.counts = {"stored": 0, "dropped": 0, **(counts or {})}
 
     def note(self, request: Request, request_id: str, source: Mapping[str, str], answer: bytes) -> None:
         """Queue the events of one answered call.
@@ -86,6 +93,11 @@ class PayloadLog:
         """Wait until all was sent, at most so long."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._until_idle(), seconds)
+
+    def left_behind(self) -> dict[str, int]:
+        """The counts at the end, where what could not be sent is dropped."""
+        waiting = len(self._queue) + (not self._idle.is_set())
+        return {**self.counts, "dropped": self.counts["dropped"] + waiting}
 
     async def _until_idle(self) -> None:
         while self._queue or not self._idle.is_set():

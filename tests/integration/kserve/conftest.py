@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -28,6 +34,33 @@ ROWS: list[dict[str, Any]] = [
     {"temp": 31.25, "stops": 1},
 ]
 
+#: What a command does, in a process of its own that can be killed.
+_CHILD = """
+import json, sys
+from pathlib import Path
+from modelyard.errors import ModelyardError
+from modelyard.testing import ModelShelf, make_context
+from modelyard_kserve.config import KserveSettings
+from modelyard_kserve.provider import KserveServer
+root, folders, calls = json.loads(sys.argv[1])
+shelf = ModelShelf()
+for folder in folders:
+    shelf.put("late-flights", Path(folder))
+context = make_context(Path(root), provider="kserve", settings=KserveSettings(), resolve_model=shelf.resolve)
+server = KserveServer(context)
+print("begin", flush=True)
+try:
+    for method, *arguments in calls:
+        if method == "up":
+            for spec in server.services():
+                context.services.start(spec)
+        else:
+            getattr(server, method)(*[Path(a) if method == "apply" else a for a in arguments])
+    print("done")
+except ModelyardError as fault:
+    print(fault.code, fault.message)
+"""
+
 
 @dataclass
 class Sample:
@@ -42,6 +75,8 @@ class Project:
     """A project as commands see it: each call opens the provider anew."""
 
     context: StageContext
+    shelf: ModelShelf
+    folders: list[Path]
     files: int = 0
 
     @property
@@ -66,6 +101,18 @@ class Project:
         file.write_text(json.dumps(content), encoding="utf-8")
         return file
 
+    def child(self, *calls: tuple[Any, ...]) -> subprocess.Popen[str]:
+        """The calls of a server in another process, which prints `begin`, then `done` or the error."""
+        given = json.dumps(
+            [str(self.context.root), [str(f) for f in self.folders], [[str(a) for a in c] for c in calls]]
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", _CHILD, given],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
     def apply(self, name: str, uri: str, canary: int | None = None, **model: Any) -> Endpoint:
         made: Endpoint = self.server.apply(self.file(name, uri, canary, **model))
         return made
@@ -87,7 +134,24 @@ class Project:
     def model_servers(self, name: str) -> dict[int, psutil.Process]:
         """The processes of the models, by revision."""
         seen = read_json(self.context.state / "endpoints" / name / "observed.json")
-        return {int(n): psutil.Process(r["pid"]) for n, r in seen["revisions"].items() if r["pid"]}
+        pids = {int(n): r["pid"] for n, r in seen["revisions"].items() if r["pid"]}
+        return {n: psutil.Process(pid) for n, pid in pids.items() if psutil.pid_exists(pid)}
+
+    def folder(self, name: str) -> Path:
+        """Where the endpoint's state files lie."""
+        return self.context.state / "endpoints" / name
+
+    def family(self, name: str) -> list[psutil.Process]:
+        """Everything that serves the endpoint: gateways and model servers, however they were started."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            words = process.info["cmdline"] or []
+            served = str(self.folder(name)) in words or any(
+                word.startswith(f"{self.sockets(name)}/") for word in words
+            )
+            if served and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
 
     def sockets(self, name: str) -> Path:
         from modelyard_kserve.local import desired
@@ -111,6 +175,84 @@ def within(seconds: float, check: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.02)
     return check()
+
+
+def post(
+    url: str, path: str, body: bytes, headers: dict[str, str] | None = None, seconds: float = 60
+) -> tuple[int, http.client.HTTPMessage, str]:
+    """Status, headers and text of the answer to a plain POST."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
+    try:
+        connection.request("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read().decode()
+    finally:
+        connection.close()
+
+
+@dataclass
+class Callers:
+    """Four threads that ask an endpoint without a pause; use it in a `with` block.
+
+    `answers` holds the time a request began, its status (0: no answer came) and the version or the fault.
+    """
+
+    url: str
+    name: str
+    answers: list[tuple[float, int, str]] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Callers:
+        self._threads = [threading.Thread(target=self._ask) for _ in range(4)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        for thread in self._threads:
+            thread.join(90)
+
+    def failed(self) -> list[tuple[float, int, str]]:
+        return [answer for answer in self.answers if answer[1] != 200]
+
+    def versions(self, since: float = 0.0) -> set[str]:
+        return {said for began, status, said in list(self.answers) if status == 200 and began >= since}
+
+    def _ask(self) -> None:
+        body = json.dumps({"instances": ROWS}).encode()
+        while not self.ended.is_set():
+            began = time.monotonic()
+            try:
+                status, headers, text = post(self.url, f"/v1/models/{self.name}:predict", body)
+                said = headers["X-Modelyard-Version"] if status == 200 else text
+            except (OSError, http.client.HTTPException) as fault:
+                status, said = 0, repr(fault)
+            self.answers.append((began, status, said))
+            time.sleep(0.002)
+
+
+@pytest.fixture(scope="session", name="post")
+def _post() -> Callable[..., tuple[int, http.client.HTTPMessage, str]]:
+    return post
+
+
+@pytest.fixture(scope="session")
+def callers() -> Callable[[str, str], Callers]:
+    return Callers
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 1 MB."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small tmpfs needs root and the right to mount")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session", name="within")
@@ -159,23 +301,23 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sample]:
 @pytest.fixture(scope="session")
 def new_project(
     samples: dict[str, Sample], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[], Project]]:
+) -> Iterator[Callable[..., Project]]:
     """Makes a project that knows late-flights/1 and /2; everything is ended afterwards."""
     made: list[Project] = []
 
-    def make(**settings: Any) -> Project:
+    def make(root: Path | None = None, **settings: Any) -> Project:
         from modelyard_kserve.config import KserveSettings
 
         shelf = ModelShelf()
         for version in ("1", "2"):
             shelf.put("late-flights", samples[version].folder)
         context = make_context(
-            tmp_path_factory.mktemp("ein Projekt äö"),
+            root or tmp_path_factory.mktemp("ein Projekt äö"),
             provider="kserve",
             settings=KserveSettings(**settings),
             resolve_model=shelf.resolve,
         )
-        made.append(Project(context))
+        made.append(Project(context, shelf, [samples[version].folder for version in ("1", "2")]))
         return made[-1]
 
     yield make

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,9 @@ def test_revisions_of_the_same_model_and_environment_share_a_process() -> None:
     assert wanted(1, env={"A": "1", "B": "2"}).key == wanted(1, env={"B": "2", "A": "1"}).key
     for other in (wanted(1, digest="x"), wanted(1, path="/other"), wanted(1, env={"A": "1"})):
         assert other.key != wanted(1).key
+    assert wanted(1, trust_pickle=True).key != wanted(1).key, "the setting was changed so that it loads"
+    assert wanted(1, env={"A": "1,B=2"}).key != wanted(1, env={"A": "1", "B": "2"}).key
+    assert "geheim" not in wanted(1, env={"A": "geheim"}).key
 
 
 def test_the_state_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
@@ -122,15 +127,27 @@ def test_the_state_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
 def test_no_state_is_none_and_a_torn_one_is_said(tmp_path: Path) -> None:
     assert states.load(tmp_path) is None
     assert states.observed(tmp_path) == {"generation": 0, "revisions": {}}
-    (tmp_path / states.DESIRED).write_text('{"name": "la')
-    with pytest.raises(CorruptStateError, match=r"desired\.json is damaged"):
-        states.load(tmp_path)
+    whole = json.dumps(asdict(endpoint(20)))
+    lacking = whole.replace('"rolled_out": 1', '"rolled_out": 9')
+    for content in ('{"name": "la', "null", "[]", "{}", '{"revisions": [], "notes": []}', lacking):
+        (tmp_path / states.DESIRED).write_text(content)
+        with pytest.raises(CorruptStateError, match=r"desired\.json is damaged"):
+            states.load(tmp_path)
+    for content in ("{", "[]", '{"generation": "x", "revisions": {}}', '{"generation": 1, "revisions": [1]}'):
+        (tmp_path / states.OBSERVED).write_text(content)
+        assert states.observed(tmp_path) == {"generation": 0, "revisions": {}}
 
 
-def test_sockets_lie_on_a_short_path_that_is_each_endpoints_own(tmp_path: Path) -> None:
+def test_sockets_lie_on_a_short_path_that_is_each_endpoints_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deep = tmp_path / ("ein sehr langer Ordner " * 8)
     assert len(str(states.sockets(deep) / "12345.sock").encode()) < 100
     assert states.sockets(deep) == states.sockets(deep) != states.sockets(tmp_path)
+    long = tmp_path / ("ü" * 80)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert len(str(states.sockets(deep) / "12345.sock").encode()) < 100
 
 
 def test_a_folder_that_others_can_enter_is_not_private(tmp_path: Path) -> None:
