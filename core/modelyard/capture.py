@@ -17,6 +17,12 @@ from modelyard.records import Actor, Code, Environment, RunContext
 
 #: Runs of a sweep start many times a second; nobody edits code between them.
 _FRESH_SECONDS = 1.0
+#: Changed files that a run names; the digest covers all.
+_NAMED = 20
+#: However somebody's git is set up: names as they are, relative to the project.
+_OPTIONS = ("-c", "core.quotePath=false", "-c", "status.relativePaths=true")
+#: Fields before the path in a line of `git status --porcelain=v2`, by its first letter.
+_FIELDS = {"1": 8, "2": 9, "u": 10, "?": 1}
 _last: dict[tuple[Path, str], tuple[float, RunContext]] = {}
 
 
@@ -58,6 +64,7 @@ def code(root: Path) -> Code:
         commit=commit,
         branch=None if branch == "(detached)" else branch,
         dirty=bool(changes),
+        changed=tuple(_path(line)[:200] for line in changes[:_NAMED]),
         repository=_repository(root) or None,
         diff_sha256=_diff_digest(root, changes) if changes else None,
         entry_point=entry,
@@ -114,18 +121,24 @@ def _diff_digest(root: Path, changes: list[str]) -> str:
     whole = hashlib.sha256(_git(root, "diff", "HEAD", "--binary").encode())
     for line in changes:
         if line.startswith("? "):
-            file = root / line[2:].strip('"')
+            file = root / _path(line)
             whole.update(line.encode())
             if file.is_file() and file.stat().st_size < 10_000_000:
                 whole.update(file.read_bytes())
     return whole.hexdigest()
 
 
+def _path(line: str) -> str:
+    """The file that a line of git's status is about."""
+    path = line.split(" ", _FIELDS.get(line[0], 1))[-1].partition("\t")[0]
+    return path.strip('"')
+
+
 def _git(root: Path, *arguments: str) -> str:
     """What git prints, or nothing: no git, no repository, no commit yet."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments],
+            ["git", "-C", str(root), *_OPTIONS, *arguments],
             capture_output=True,
             text=True,
             errors="replace",

@@ -186,7 +186,5 @@ def _code_committed(candidate: Candidate, _: Any) -> GateResult:
     code = candidate.run.code if candidate.run else None
     if code is None or code.commit is None:
         return GateResult(gate="code-committed", passed=False, message="the run was not in a git repository")
-    message = f"{code.commit[:10]}" + (" with uncommitted changes" if code.dirty else "")
-    return GateResult(
-        gate="code-committed", passed=not code.dirty, message=message, values={"commit": code.commit}
-    )
+    values = {"commit": code.commit, "changed": list(code.changed)}
+    return GateResult(gate="code-committed", passed=not code.dirty, message=code.state, values=values)

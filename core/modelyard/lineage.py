@@ -200,9 +200,7 @@ def _run(run: Run) -> Node:
     behind = [_data_use(use) for use in run.data]
     code = run.code
     if code.commit or code.entry_point:
-        state = " with uncommitted changes" if code.dirty else ""
-        commit = f"commit {code.commit[:12]}{state}" if code.commit else "not in git"
-        title = f"code {code.entry_point or ''}, {commit}".replace(" ,", ",")
+        title = f"code {code.entry_point or ''}, {code.state}".replace(" ,", ",")
         behind.append(_node("code", code.commit or "", title, code))
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in sorted(run.metrics.items())[:4])
     title = f"run {run.id} '{run.name}' by {run.user}, {run.started:%Y-%m-%d %H:%M} UTC"

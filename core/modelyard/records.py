@@ -131,16 +131,32 @@ class DataUse(Record):
 class Code(Record):
     """The code of a run. `commit` is None outside git; `dirty` means uncommitted changes.
 
-    `diff_sha256` identifies those changes. `entry_point` is the script, notebook or command.
+    `changed` names the first of the files, `diff_sha256` identifies the changes. `entry_point` is the script,
+    notebook or command.
     """
 
     commit: str | None = None
     branch: str | None = None
     dirty: bool = False
     repository: str | None = None
+    changed: tuple[str, ...] = ()
     diff_sha256: str | None = None
     entry_point: str = ""
     cell: str | None = None
+
+    @property
+    def state(self) -> str:
+        """The commit for people, with what was not committed.
+
+        Example:
+            >>> Code(commit="27b3bbd75cf1", dirty=True, changed=("notes.txt",)).state
+            'commit 27b3bbd75c, notes.txt not committed'
+        """
+        if self.commit is None:
+            return "not in git"
+        more = " and more" if len(self.changed) > 3 else ""
+        files = ", ".join(self.changed[:3]) or "changes"
+        return f"commit {self.commit[:10]}" + (f", {files}{more} not committed" if self.dirty else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

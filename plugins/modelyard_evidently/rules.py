@@ -59,6 +59,7 @@ def _quality(metric: str) -> tuple[Metric, Metric]:
 _CALIBRATION, _CALIBRATION_BEFORE = _quality("calibration_error")
 _AUC, _AUC_BEFORE = _quality("auc")
 _ERROR, _ERROR_BEFORE = _quality("rmse")
+_ACCURACY, _ACCURACY_BEFORE = _quality("accuracy")
 _WHO = "{{ $labels.model }}/{{ $labels.model_version }}"
 
 RULES = (
@@ -103,6 +104,12 @@ RULES = (
         severity="critical",
         expr=_enough_labels(Binary(Binary(_AUC_BEFORE, "-", _AUC), ">", Number(_MARGIN))),
         summary=f"{_WHO} ranks worse than on its reference",
+    ),
+    Rule(
+        name="ModelyardAccuracyLost",
+        severity="critical",
+        expr=_enough_labels(Binary(Binary(_ACCURACY_BEFORE, "-", _ACCURACY), ">", Number(_MARGIN))),
+        summary=f"{_WHO} decides wrongly more often than on its reference",
     ),
     Rule(
         name="ModelyardErrorGrew",

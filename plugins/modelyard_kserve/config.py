@@ -12,6 +12,7 @@ class KserveSettings(BaseModel):
     ready_timeout: float = Field(120.0, gt=0, description="Seconds that a model may take to load.")
     trust_pickle: bool = Field(
         False,
-        description="Load pickles from plain folders too. A pickle runs code: without this, only those are "
-        "loaded that the registry handed out with their recorded SHA-256.",
+        description="Load pickles from plain folders, and of versions that another tool registered, too. A "
+        "pickle runs code: without this, only those are loaded that the registry handed out with their "
+        "recorded SHA-256.",
     )

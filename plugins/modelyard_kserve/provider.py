@@ -111,8 +111,9 @@ class KserveServer:
             resolved = self._context.resolve_model(uri)
             path, model, version = resolved.path, resolved.version.name, resolved.version.version
             digest = model_digest(path)
-            trusted = resolved.version.digest in (None, digest)
-            if not trusted:
+            # Without a recorded digest nothing says that these are the files that somebody registered.
+            trusted = resolved.version.digest is not None or self._settings.trust_pickle
+            if resolved.version.digest not in (None, digest):
                 raise EnvironmentFault(
                     "model-changed",
                     f"the files of {resolved.version.ref} are not those that were registered",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -10,20 +11,32 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from modelyard.digests import digest_of
 from modelyard.errors import NotFoundError, UsageError
 from modelyard.records import LoggedModel, ModelVersion
 from modelyard.stages import StageContext
 from modelyard.state import locked
-from modelyard_mlflow.store import Stores, mlflow_errors, open_stores, quiet
+from modelyard_mlflow.store import (
+    Stores,
+    artifacts_at,
+    mlflow_errors,
+    open_stores,
+    quiet,
+    said_by,
+    switch_telemetry_off,
+    without_credentials,
+)
 
 _DIGEST, _LINEAGE = "modelyard.digest", "modelyard.lineage_id"
 _SIGNATURE, _USER, _URI = "modelyard.signature", "modelyard.user", "modelyard.uri"
+_OWN = (_DIGEST, _LINEAGE, _SIGNATURE, _USER, _URI)
 
 
 class MlflowRegistry:
     """See `modelyard.stages.Registry`; the promises are written there."""
 
     def __init__(self, context: StageContext) -> None:
+        switch_telemetry_off()
         self._context = context
 
     @cached_property
@@ -69,9 +82,9 @@ class MlflowRegistry:
         with self._failures("list", f"the versions of '{name}'"):
             while True:
                 page = self._stores.registry.search_model_versions(
-                    f"name = {_quoted(name)}", 1000, ["version_number DESC"], token
+                    _named(name), 1000, ["version_number DESC"], token
                 )
-                found += list(page)
+                found += [version for version in page if version.name == name]
                 token = page.token
                 if not token:
                     break
@@ -87,7 +100,9 @@ class MlflowRegistry:
 
             try:
                 found = self._stores.registry.get_model_version(name, version)
-            except MlflowException:
+            except MlflowException as fault:
+                if fault.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
                 raise self._no_version(name, version) from None
         return _record(found, by_version)
 
@@ -122,17 +137,18 @@ class MlflowRegistry:
         return self._downloaded(version, uri)
 
     def _downloaded(self, version: ModelVersion, uri: str) -> Path:
-        folder = self._context.state / "models" / (version.digest or f"{version.name}-{version.version}")
-        with locked(folder.with_suffix(".lock"), timeout=600, doing=f"downloading {version.ref}"):
+        # Not the recorded digest: it is a tag that everybody on the server can write.
+        key = digest_of([self._stores.uri, version.name, version.version, uri])
+        folder = self._context.state / "models" / key
+        with locked(folder.with_name(f"{key}.lock"), timeout=600, doing=f"downloading {version.ref}"):
             if not (folder / "MLmodel").is_file():
-                from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-                part = folder.with_suffix(".part")
-                part.mkdir(parents=True, exist_ok=True)
+                part = folder.with_name(f"{key}.part")
+                shutil.rmtree(part, ignore_errors=True)  # half of it, left by a killed download
+                part.mkdir(parents=True)
                 with self._failures("download", version.ref):
-                    get_artifact_repository(uri).download_artifacts("", str(part))
+                    artifacts_at(uri, self._stores).download_artifacts("", str(part))
                 if not (part / "MLmodel").is_file():
-                    raise self._no_files(version, uri)
+                    raise self._no_files(version, without_credentials(uri))
                 part.replace(folder)
         return folder
 
@@ -148,12 +164,14 @@ class MlflowRegistry:
     def _create_version(self, name: str, model: LoggedModel, source: str, tags: Mapping[str, str]) -> Any:
         from mlflow.entities.model_registry import ModelVersionTag
 
+        # Empty values are the user's to give, but of ours they only mean that nothing is known.
+        kept = {key: value for key, value in tags.items() if value or key not in _OWN}
         model_id = model.uri.removeprefix("models:/") if model.uri.startswith("models:/m-") else None
         return self._stores.registry.create_model_version(
             name,
             source,
             model.run_id or None,
-            [ModelVersionTag(key, value) for key, value in tags.items() if value],
+            [ModelVersionTag(key, value) for key, value in kept.items()],
             None,
             None,
             local_model_path=None,
@@ -170,15 +188,8 @@ class MlflowRegistry:
         return found.artifact_location, found.tags.get(_SIGNATURE, "")
 
     def _aliases(self, name: str) -> dict[str, list[str]]:
-        from mlflow.exceptions import MlflowException
-
-        with mlflow_errors("find", f"model '{name}'"):
-            try:
-                model = self._stores.registry.get_registered_model(name)
-            except MlflowException:
-                raise NotFoundError(
-                    "model-not-found", f"there is no model named '{name}'", "modelyard models list"
-                ) from None
+        with self._failures("find", f"model named '{name}'"):
+            model = self._stores.registry.get_registered_model(name)
         by_version: dict[str, list[str]] = {}
         for alias, version in model.aliases.items():
             by_version.setdefault(str(version), []).append(alias)
@@ -198,13 +209,14 @@ class MlflowRegistry:
 
     @contextmanager
     def _failures(self, doing: str, what: str, code: str = "model-not-found") -> Iterator[None]:
+        _ = self._stores  # opened first, because that imports MLflow quietly
         from mlflow.exceptions import MlflowException
 
         with mlflow_errors(doing, what), quiet():
             try:
                 yield
             except MlflowException as fault:
-                said = " ".join(str(fault).split())[:300]
+                said = said_by(fault, 300)
                 if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
                     raise NotFoundError(code, f"there is no {what}", "modelyard models list") from None
                 if fault.error_code == "INVALID_PARAMETER_VALUE":
@@ -216,7 +228,7 @@ class MlflowRegistry:
 
 def _record(found: Any, by_version: Mapping[str, list[str]]) -> ModelVersion:
     tags = dict(found.tags)
-    own = {key: tags.pop(key, None) for key in (_DIGEST, _LINEAGE, _SIGNATURE, _USER, _URI)}
+    own = {key: tags.pop(key, None) for key in _OWN}
     return ModelVersion(
         name=found.name,
         version=str(found.version),
@@ -232,5 +244,8 @@ def _record(found: Any, by_version: Mapping[str, list[str]]) -> ModelVersion:
     )
 
 
-def _quoted(name: str) -> str:
-    return f'"{name}"' if "'" in name else f"'{name}'"
+def _named(name: str) -> str:
+    """MLflow's filter has no escape: a name with both quotes is filtered by the caller alone."""
+    if "'" in name and '"' in name:
+        return ""
+    return f'name = "{name}"' if "'" in name else f"name = '{name}'"

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
-import shutil
-import sqlite3
+import re
+import socket
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from modelyard.errors import EnvironmentFault, ModelyardError, UsageError
 from modelyard.stages import StageContext
-from modelyard.state import locked, os_errors, read_json, write_json
+from modelyard.state import fault_of, locked, os_errors
+from modelyard_mlflow import database
 from modelyard_mlflow.config import MlflowSettings
 
-#: The columns in which MLflow keeps absolute artifact paths; all others are relative to these.
-_PATH_COLUMNS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "storage_location"),
-)
+_PROBE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,7 @@ class Stores:
     """MLflow's own store objects, which cost a third of what its fluent API costs per call."""
 
     uri: str
+    experiment: str
     tracking: Any
     registry: Any
     experiment_id: str
@@ -41,29 +40,76 @@ def open_stores(context: StageContext) -> Stores:
     """The stores that the settings name, initialised, with the project's experiment.
 
     Raises:
-        EnvironmentFault: `mlflow-store`: MLflow refuses the database (newer, damaged, unreachable).
+        EnvironmentFault: `mlflow-store`: MLflow refuses the database or the server can't be reached.
+        CorruptStateError: `state-corrupt`: the sqlite file is damaged.
     """
     settings: MlflowSettings = context.settings or MlflowSettings()
-    local = context.state / "mlflow.db"
-    uri = settings.tracking_uri or f"sqlite:///{local}"
     name = settings.experiment or context.project
-    if settings.tracking_uri is None:
-        with os_errors(context.state):
-            context.state.mkdir(parents=True, exist_ok=True)
-        # MLflow's migrations kill each other when two processes open a new file at once.
-        with locked(context.state / "store.lock", timeout=180, doing="preparing MLflow's database"):
-            _follow_a_moved_folder(context.state)
-            return _open(uri, (context.state / "artifacts").as_uri(), name)
-    return _open(uri, None, name)
+    if settings.tracking_uri is not None:
+        _require_reachable(settings.tracking_uri)
+        return _open(settings.tracking_uri, None, name)
+    state = context.state
+    with os_errors(state):
+        state.mkdir(parents=True, exist_ok=True)
+    # MLflow's migrations kill each other when two processes open a new file at once.
+    with locked(state / "store.lock", timeout=180, doing="preparing MLflow's database"):
+        file = state / database.FILE
+        with mlflow_errors("open", str(file)), quiet():
+            database.prepare(file)
+            database.follow_a_moved_folder(file, artifacts_of(state))
+            uri = database.address(file)
+        return _open(uri, artifacts_of(state), name, shown=str(file))
 
 
-def _open(uri: str, artifacts: str | None, experiment: str) -> Stores:
-    with mlflow_errors("open", uri), quiet():
+def artifacts_of(state: Path) -> str:
+    """Where a local store's files go. Resolved, so that a link to the project is not another place."""
+    return (state / "artifacts").resolve().as_uri()
+
+
+def artifacts_at(uri: str, stores: Stores) -> Any:
+    """MLflow's access to files; a server's (`mlflow-artifacts:`) are asked of our server, not of the one
+    that is MLflow's process-wide setting."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(uri, tracking_uri=stores.uri)
+
+
+def switch_telemetry_off() -> None:
+    """Before anything of MLflow is imported: its client starts with the import."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+
+def _open(uri: str, artifacts: str | None, experiment: str, *, shown: str = "") -> Stores:
+    with mlflow_errors("open", shown or uri), quiet():
         from mlflow.tracking._model_registry.utils import _get_store as registry_store
         from mlflow.tracking._tracking_service.utils import _get_store as tracking_store
 
         tracking = tracking_store(uri, artifacts)
-        return Stores(uri, tracking, registry_store(uri, uri), _experiment_id(tracking, experiment))
+        experiment_id = _experiment_id(tracking, experiment)
+        return Stores(uri, experiment, tracking, registry_store(uri, uri), experiment_id)
+
+
+def _require_reachable(uri: str) -> None:
+    """MLflow asks a server that is down for four minutes before it says so."""
+    parts = urlsplit(uri)
+    proxied = parts.scheme in urllib.request.getproxies() and not _bypasses_proxy(parts.hostname or "")
+    if parts.scheme not in ("http", "https") or not parts.hostname or proxied:
+        return
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname, port), timeout=_PROBE_SECONDS).close()
+    except (OSError, ValueError) as fault:
+        raise EnvironmentFault(
+            "mlflow-store",
+            f"the MLflow server {without_credentials(uri)} can't be reached: {fault}",
+            "start it, or correct [providers.mlflow] tracking_uri in modelyard.toml",
+        ) from None
+
+
+def _bypasses_proxy(host: str) -> bool:
+    return bool(urllib.request.proxy_bypass(host))
 
 
 def _experiment_id(store: Any, name: str) -> str:
@@ -76,31 +122,17 @@ def _experiment_id(store: Any, name: str) -> str:
         except MlflowException:  # on a server another client may have been faster
             found = store.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
-        raise UsageError(
-            "experiment-deleted",
-            f"the experiment '{name}' was deleted in MLflow",
-            f'restore it, or name another in modelyard.toml: [providers.mlflow] experiment = "{name}-2"',
-        )
+        raise experiment_deleted(name)
     return str(found.experiment_id)
 
 
-def _follow_a_moved_folder(state: Path) -> None:
-    """MLflow stores absolute paths: after the project's folder moved, models could not be loaded and
-    new runs would be written to the old place. The paths are rewritten, after a backup."""
-    note, store = state / "location.json", state / "mlflow.db"
-    here = (state / "artifacts").as_uri()
-    before = (read_json(note) or {}).get("artifacts")
-    if before is not None and before != here and store.exists():
-        shutil.copy2(store, state / "mlflow.db.before-move")
-        with contextlib.closing(sqlite3.connect(store)) as connection, connection:
-            for table, column in _PATH_COLUMNS:
-                connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                    f"WHERE substr({column}, 1, ?) = ?",
-                    (here, len(before) + 1, len(before), before),
-                )
-    if before != here:
-        write_json(note, {"artifacts": here})
+def experiment_deleted(name: str) -> UsageError:
+    """What to say when nothing can be logged because MLflow's user deleted the experiment."""
+    return UsageError(
+        "experiment-deleted",
+        f"the experiment '{name}' was deleted in MLflow",
+        f'restore it, or name another in modelyard.toml: [providers.mlflow] experiment = "{name}-2"',
+    )
 
 
 @contextlib.contextmanager
@@ -111,24 +143,60 @@ def mlflow_errors(doing: str, what: str) -> Iterator[None]:
     except ModelyardError:
         raise
     except Exception as fault:
-        said = " ".join(str(fault).split())
-        if "no space left" in said or "disk is full" in said:
-            raise EnvironmentFault("disk-full", f"no space left for {what}", "free some space") from fault
+        what = without_credentials(what)
+        system = _system_fault(fault)
+        if system is not None:
+            raise fault_of(system, Path(what)) from None
+        said = said_by(fault)
+        if "no space left" in said.lower() or "disk is full" in said:
+            raise EnvironmentFault(
+                "disk-full", f"no space left for {what}", "free some space, then run this again"
+            ) from None
+        if "malformed" in said or "not a database" in said:
+            raise database.damaged(Path(what), said) from None
         if "readonly database" in said or "Permission denied" in said:
             raise EnvironmentFault(
                 "read-only", f"{what} can't be written: {said[:200]}", "check its rights"
-            ) from fault
+            ) from None
+        # The cause would show the address with its password where tracebacks are printed.
         raise EnvironmentFault(
-            "mlflow-store", f"MLflow could not {doing} {what}: {said[:400]}", "modelyard doctor"
-        ) from fault
+            "mlflow-store", f"MLflow could not {doing} {what}: {said}", "modelyard doctor"
+        ) from (fault if said == _one_line(fault) else None)
+
+
+def said_by(fault: BaseException, limit: int = 400) -> str:
+    """What an exception says, in one line, without credentials and without SQL."""
+    said = without_credentials(_one_line(fault))
+    return re.sub(r"\s*\[SQL: .*|\s*\(Background on this error.*", "", said)[:limit]
+
+
+def without_credentials(text: str) -> str:
+    """The text with user and password taken out of every address.
+
+    Example:
+        >>> without_credentials("no answer from https://me:secret@mlflow.example/")
+        'no answer from https://***@mlflow.example/'
+    """
+    return re.sub(r"://[^/\s]*@", "://***@", text)
+
+
+def _one_line(fault: BaseException) -> str:
+    return " ".join(str(fault).split())
+
+
+def _system_fault(fault: BaseException | None) -> OSError | None:
+    """The system's own complaint about disk or rights, however deep MLflow has wrapped it."""
+    while fault is not None:
+        if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            return fault
+        fault = fault.__cause__ or fault.__context__
+    return None
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Import and call MLflow without telemetry, log lines and warnings reaching the user."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    switch_telemetry_off()
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

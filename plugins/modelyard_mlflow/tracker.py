@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import shutil
 import tempfile
 import time
@@ -12,17 +15,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from modelyard.digests import digest_of, model_digest
-from modelyard.errors import ConflictError, NotFoundError, UsageError
+from modelyard.errors import ConflictError, ModelyardError, NotFoundError, UsageError
 from modelyard.records import DataUse, LoggedModel, Metric, Run, RunContext, RunStatus
 from modelyard.stages import StageContext
 from modelyard.state import os_errors
 from modelyard_mlflow import convert
-from modelyard_mlflow.store import Stores, mlflow_errors, open_stores, quiet
+from modelyard_mlflow.store import (
+    Stores,
+    artifacts_at,
+    experiment_deleted,
+    mlflow_errors,
+    open_stores,
+    quiet,
+    said_by,
+    switch_telemetry_off,
+)
 
 _METRICS_AT_ONCE = 1000
 _PARAMS_AT_ONCE = 100
 _PAGE = 100
+_WORK = "model-"
 _DIGEST, _LINEAGE, _SIGNATURE = "modelyard.digest", "modelyard.lineage_id", "modelyard.signature"
 
 
@@ -30,6 +45,7 @@ class MlflowTracker:
     """See `modelyard.stages.Tracker`; the promises are written there."""
 
     def __init__(self, context: StageContext) -> None:
+        switch_telemetry_off()
         self._context = context
         self._running: set[str] = set()
 
@@ -56,9 +72,9 @@ class MlflowTracker:
         data: Sequence[DataUse] = (),
     ) -> None:
         """See `Tracker.log`."""
+        store = self._stores.tracking
         from mlflow.entities import Param
 
-        store = self._stores.tracking
         known = [Param(key, _param(key, value)) for key, value in (params or {}).items()]
         measured = [_metric(metric) for metric in metrics]
         free = _tags(tags or {})
@@ -71,8 +87,8 @@ class MlflowTracker:
     def log_file(self, run_id: str, path: Path, *, folder: str = "") -> None:
         """See `Tracker.log_file`."""
         with self._failures("store a file with", f"run {run_id}"), os_errors(path):
-            uri = self._stores.tracking.get_run(run_id).info.artifact_uri
-            _artifacts(uri).log_artifact(str(path), folder or None)
+            run = self._active(run_id)
+            artifacts_at(run.info.artifact_uri, self._stores).log_artifact(str(path), folder or None)
 
     def log_model(
         self,
@@ -86,20 +102,20 @@ class MlflowTracker:
         from modelyard_mlflow.saving import save
 
         stores = self._stores
-        self._context.state.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix="model-", dir=self._context.state))
-        try:
-            with self._failures("store the model of", f"run {run_id}"), quiet(), os_errors(work):
-                entity = self._created(stores, run_id)
-                saved = save(model, work / "model", example, run_id=run_id, entity=entity)
+        with self._failures("store the model of", f"run {run_id}"), quiet(), self._workplace() as work:
+            entity = self._created(stores, run_id)
+            try:
+                saved = save(model, work / "model", example, run_id=run_id, entity=entity, root=self._context.root)
                 for name, content in (files or {}).items():
                     (work / "model" / name).write_bytes(content)
                 digest = model_digest(work / "model")
                 lineage = _lineage_id(files or {})
-                _artifacts(entity.artifact_location).log_artifacts(str(work / "model"))
+                artifacts_at(entity.artifact_location, stores).log_artifacts(str(work / "model"))
                 self._finalised(stores, entity, run_id, digest, lineage, saved.signature is not None)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    stores.tracking.delete_logged_model(entity.model_id)
+                raise
         return LoggedModel(uri=f"models:/{entity.model_id}", run_id=run_id, digest=digest, lineage_id=lineage)
 
     def logged_model(self, uri: str) -> LoggedModel:
@@ -107,6 +123,10 @@ class MlflowTracker:
         model_id = uri.removeprefix("models:/")
         with self._failures("find", f"the logged model {uri}", "logged-model-not-found"):
             found = self._stores.tracking.get_logged_model(model_id)
+        if str(found.status) != "READY":
+            raise NotFoundError(
+                "logged-model-not-found", f"the logged model {uri} was never finished", "modelyard runs list"
+            )
         tags = found.tags
         return LoggedModel(
             uri=f"models:/{found.model_id}",
@@ -127,10 +147,7 @@ class MlflowTracker:
     def get(self, run_id: str) -> Run:
         """See `Tracker.get`."""
         with self._failures("find", f"run {run_id}"):
-            found = self._stores.tracking.get_run(run_id)
-        if found.info.lifecycle_stage != "active":
-            raise NotFoundError("run-not-found", f"run {run_id} was deleted", "modelyard runs list")
-        return convert.run_of(found)
+            return convert.run_of(self._active(run_id))
 
     def runs(self, *, name: str | None = None, limit: int = 50) -> list[Run]:
         """See `Tracker.runs`."""
@@ -145,9 +162,9 @@ class MlflowTracker:
         return found[:limit]
 
     def _page(self, name: str | None, size: int, token: str | None) -> Any:
+        stores = self._stores
         from mlflow.entities import ViewType
 
-        stores = self._stores
         with self._failures("list", "the runs"):
             return stores.tracking.search_runs(
                 [stores.experiment_id],
@@ -158,10 +175,31 @@ class MlflowTracker:
                 token,
             )
 
+    def _active(self, run_id: str) -> Any:
+        found = self._stores.tracking.get_run(run_id)
+        if found.info.lifecycle_stage != "active":
+            raise _deleted(f"run {run_id}")
+        return found
+
+    @contextmanager
+    def _workplace(self) -> Iterator[Path]:
+        """A folder to write a model in, and an end to those that killed processes left."""
+        state = self._context.state
+        with os_errors(state):
+            state.mkdir(parents=True, exist_ok=True)
+            for left in state.glob(f"{_WORK}*"):
+                if not psutil.pid_exists(int(left.name.removeprefix(_WORK).partition("-")[0] or 0)):
+                    shutil.rmtree(left, ignore_errors=True)
+            work = Path(tempfile.mkdtemp(prefix=f"{_WORK}{os.getpid()}-", dir=state))
+            try:
+                yield work
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+
     def _created(self, stores: Stores, run_id: str) -> Any:
         from mlflow.entities import LoggedModelParameter
 
-        run = stores.tracking.get_run(run_id)
+        run = self._active(run_id)
         params = [LoggedModelParameter(key, value) for key, value in run.data.params.items()]
         return stores.tracking.create_logged_model(
             experiment_id=run.info.experiment_id, name="model", source_run_id=run_id, params=params
@@ -181,29 +219,37 @@ class MlflowTracker:
 
     @contextmanager
     def _failures(self, doing: str, what: str, code: str = "run-not-found") -> Iterator[None]:
+        stores = self._stores  # opened first, because that imports MLflow quietly
         from mlflow.exceptions import MlflowException
 
         with mlflow_errors(doing, what):
             try:
                 yield
             except MlflowException as fault:
-                if fault.error_code == "RESOURCE_DOES_NOT_EXIST" or "not found" in str(fault):
-                    raise NotFoundError(
-                        code, f"there is no {what.removeprefix('the ')}", "modelyard runs list"
-                    ) from None
-                if "Changing param values" in str(fault):
-                    raise ConflictError(
-                        "param-changed",
-                        f"{what} has that parameter already, with another value: {_short(fault)}",
-                        "log it under another name, or start another run",
-                    ) from None
-                if fault.error_code == "INVALID_PARAMETER_VALUE":
-                    if _is_run_id_fault(str(fault)):
-                        raise NotFoundError(code, f"there is no {what}", "modelyard runs list") from None
-                    raise UsageError(
-                        "log-refused", f"MLflow refuses what {what} logs: {_short(fault)}"
-                    ) from None
-                raise
+                raise _refusal(fault, what, code, stores.experiment) or fault from None
+
+
+def _refusal(fault: Any, what: str, code: str, experiment: str) -> ModelyardError | None:
+    """What MLflow's refusal means; None if it is a failure of the store."""
+    said = said_by(fault, 300)
+    named = what.removeprefix("the ")
+    if fault.error_code == "RESOURCE_DOES_NOT_EXIST" or re.search(r"invalid (value|run|model).*id", said, re.I):
+        return NotFoundError(code, f"there is no {named}", "modelyard runs list")
+    if "Changing param values" in said:
+        return ConflictError(
+            "param-changed",
+            f"{what} has that parameter already, with another value: {said}",
+            "log it under another name, or start another run",
+        )
+    if fault.error_code != "INVALID_PARAMETER_VALUE":
+        return None
+    if "must be in the 'active' state" in said:
+        return experiment_deleted(experiment) if said.startswith("The experiment") else _deleted(named)
+    return UsageError("log-refused", f"MLflow refuses what {what} logs: {said}")
+
+
+def _deleted(what: str) -> NotFoundError:
+    return NotFoundError("run-not-found", f"{what} was deleted in MLflow", "modelyard runs list")
 
 
 def _batches(metrics: list[Any], params: list[Any], tags: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
@@ -238,12 +284,6 @@ def _tags(values: Mapping[str, str]) -> list[Any]:
     return [RunTag(key, str(value)) for key, value in values.items()]
 
 
-def _artifacts(uri: str) -> Any:
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    return get_artifact_repository(uri)
-
-
 def _named(name: str | None) -> str:
     """MLflow's filter has no escape: a name with both quotes is filtered by the caller alone."""
     if name is None or ("'" in name and '"' in name):
@@ -257,14 +297,6 @@ def _lineage_id(files: Mapping[str, bytes]) -> str | None:
         return None
     record = json.loads(files["lineage.json"])
     return str(record.get("id") or digest_of(record))
-
-
-def _is_run_id_fault(text: str) -> bool:
-    return "run_id" in text or "run id" in text.lower()
-
-
-def _short(fault: Exception) -> str:
-    return " ".join(str(fault).split())[:300]
 
 
 def _now() -> int:

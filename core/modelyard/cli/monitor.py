@@ -16,6 +16,9 @@ from modelyard.errors import NotFoundError, UsageError
 from modelyard.records import Window
 from modelyard.stages import Label
 
+#: What the table shows, if it was measured; at most three of them. `--json` has all.
+_QUALITY = ("auc", "brier", "calibration_error", "accuracy", "rmse", "mae")
+
 
 @click.group()
 def monitor() -> None:
@@ -130,10 +133,9 @@ def rules(session: Session) -> None:
 
 
 def _row(window: Window) -> tuple[object, ...]:
+    known = [n for n in _QUALITY if n in window.quality and n in window.quality_reference]
     quality = ", ".join(
-        f"{name} {value:.3g} ({window.quality_reference[name]:.3g})"
-        for name, value in window.quality.items()
-        if name in window.quality_reference and name in ("auc", "brier", "calibration_error", "mae", "rmse")
+        f"{name} {window.quality[name]:.3g} ({window.quality_reference[name]:.3g})" for name in known[:3]
     )
     drifted = ", ".join(window.drifted[:4]) + (" ..." if len(window.drifted) > 4 else "")
     span = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"

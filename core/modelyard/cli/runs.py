@@ -69,13 +69,12 @@ def _print_run(run: Run) -> None:
     click.echo(
         f"started  {run.started:%Y-%m-%d %H:%M:%S} UTC" + (f", took {_took(run)}" if run.ended else "")
     )
-    dirty = " with uncommitted changes" if run.code.dirty else ""
-    click.echo(f"code     {run.code.entry_point or '-'}, commit {run.code.commit or 'none'}{dirty}")
+    click.echo(f"code     {run.code.entry_point or '-'}, {run.code.state}")
     for use in run.data:
         click.echo(f"data     {use.role}: {use.ref.path} ({use.ref.scheme} {use.ref.version})")
     for uri in run.models:
         click.echo(f"model    {uri}")
-    for title, values in (("params", run.params), ("metrics", run.metrics)):
+    for title, values in (("params", run.params), ("metrics", run.metrics), ("tags", run.tags)):
         if values:
             click.echo(f"{title:8} {_values(values, len(values))}")
 

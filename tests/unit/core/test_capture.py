@@ -43,6 +43,28 @@ def test_changed_and_new_files_make_it_dirty_and_are_identified(repository: Path
     assert len({changed.diff_sha256, with_new.diff_sha256, code(repository).diff_sha256}) == 3
 
 
+def test_what_was_not_committed_is_named(repository: Path) -> None:
+    (repository / "train.py").write_text("print(2)\n")
+    (repository / "neue Datei ä.txt").write_text("a")
+    (repository / "old.py").write_text("a longer file, so that git sees it move\n")
+    git(repository, "add", "old.py")
+    git(repository, "commit", "-qm", "second", "old.py")
+    git(repository, "mv", "old.py", "new name.py")
+    found = code(repository)
+    assert set(found.changed) == {"train.py", "neue Datei ä.txt", "new name.py"}
+    assert found.state.endswith("not committed")
+
+
+def test_new_files_count_in_a_project_below_the_top_of_its_repository(repository: Path) -> None:
+    project = repository / "projekt ü"
+    project.mkdir()
+    (project / "ä.py").write_text("a")
+    first = code(project)
+    (project / "ä.py").write_text("b")
+    assert first.changed == ("ä.py",)
+    assert code(project).diff_sha256 != first.diff_sha256
+
+
 def test_outside_git_there_is_no_commit(tmp_path: Path) -> None:
     assert code(tmp_path).commit is None
 
