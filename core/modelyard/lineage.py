@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from modelyard.digests import digest_of
@@ -133,7 +133,7 @@ def _prediction(yard: Yard, prediction: Prediction) -> Node:
         kind="revision",
         id=prediction.revision,
         title=f"revision {prediction.revision} of endpoint {prediction.endpoint}",
-        behind=(_version(yard, yard.models.get(f"{prediction.model}/{prediction.version}")),),
+        behind=(_version_of(yard, prediction.model, prediction.version),),
     )
     rows = f"{prediction.rows} row{'s' if prediction.rows != 1 else ''}"
     title = f"prediction {prediction.id}, {prediction.time:%Y-%m-%d %H:%M} UTC, {rows}"
@@ -144,10 +144,20 @@ def _endpoint(yard: Yard, endpoint: Endpoint) -> Node:
     behind = []
     for revision in endpoint.revisions:
         if revision.traffic and revision.version:
-            version = _version(yard, yard.models.get(f"{revision.model}/{revision.version}"))
+            version = _version_of(yard, revision.model, revision.version)
             title = f"revision {revision.name}, {revision.traffic} % of traffic"
             behind.append(_node("revision", revision.name, title, revision, version))
     return _node("endpoint", endpoint.name, f"endpoint {endpoint.name}", endpoint, *behind)
+
+
+def _version_of(yard: Yard, model: str, version: str) -> Node:
+    """The version, also when somebody deleted it: what it answered does not go away with it."""
+    try:
+        return _version(yard, yard.models.get(f"{model}/{version}"))
+    except NotFoundError:
+        moved = [_promotion_alone(p) for p in yard.promotions_of(model) if p.to_version == version]
+        title = f"model {model}, version {version} (not in the registry)"
+        return Node(kind="model", id=f"{model}/{version}", title=title, behind=tuple(moved))
 
 
 def _version(yard: Yard, version: ModelVersion) -> Node:
@@ -183,10 +193,9 @@ def _promotion(yard: Yard, promotion: Promotion) -> Node:
     alone = _promotion_alone(promotion)
     if promotion.to_version is None:
         return alone
-    version = yard.models.get(f"{promotion.model}/{promotion.to_version}")
-    run = (_run(yard.runs.get(version.run_id)),) if version.run_id else ()
-    model = _node("model", version.ref, f"model {version.ref}", version, *run)
-    return Node(kind=alone.kind, id=alone.id, title=alone.title, record=alone.record, behind=(model,))
+    model = _version_of(yard, promotion.model, promotion.to_version)
+    model = replace(model, behind=tuple(node for node in model.behind if node.kind != "promotion"))
+    return replace(alone, behind=(model,))
 
 
 def _promotion_alone(promotion: Promotion) -> Node:

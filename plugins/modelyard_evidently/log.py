@@ -13,12 +13,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from modelyard.errors import CorruptStateError
 from modelyard.stages import Label
 from modelyard.state import locked, os_errors, read_json, sync_folder, write_json
 from modelyard_evidently.events import Row
@@ -201,15 +203,36 @@ class Reader:
 
 
 def read_again(question: Any, tries: int = 5) -> Any:
-    """What the question gives; asked again if a part was merged away while it was being read."""
+    """What the question gives; asked again if a part was merged away while it was being read.
+
+    Raises:
+        CorruptStateError: `state-corrupt`: a part is damaged; it is left as it is.
+    """
     import duckdb
 
-    for _ in range(tries - 1):
+    for left in reversed(range(tries)):
         try:
             return question()
         except (duckdb.IOException, FileNotFoundError):
+            if not left:
+                raise
             time.sleep(0.1)
-    return question()
+        except duckdb.InvalidInputException as fault:
+            raise _damaged(fault) from fault
+    raise AssertionError("unreachable")
+
+
+def _damaged(fault: Exception) -> Exception:
+    """A sentence about the part that DuckDB could not read; other faults as they are."""
+    named = re.search(r"'([^']+\.parquet)'", str(fault))
+    if named is None:
+        return fault
+    file = named.group(1)
+    return CorruptStateError(
+        "state-corrupt",
+        f"{file} is damaged (it is no Parquet file)",
+        f"its rows are lost; look at it, then move it away: mv '{file}' '{file}.bad'",
+    )
 
 
 def endpoints(state: Path) -> list[str]:
@@ -263,7 +286,10 @@ def _merge(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    tables = [parquet.ParquetFile(part).read() for part in small]
+    try:
+        tables = [parquet.ParquetFile(part).read() for part in small]
+    except pa.ArrowInvalid:
+        return  # a damaged part is named where it is read; the others stay as they are
     _write_part(folder, pa.concat_tables(tables, promote_options="default"), time.time_ns())
     for part in small:
         part.unlink()

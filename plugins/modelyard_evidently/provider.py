@@ -148,7 +148,8 @@ class EvidentlyMonitor:
                 "log it with run.log_model(model, reference=modelyard.Reference(...))",
             )
         reader = log.Reader(self._state, endpoint)
-        frame = reader.frame(window.model, window.version, window.start, window.end)
+        asked = partial(reader.frame, window.model, window.version, window.start, window.end)
+        frame = log.read_again(asked)
         return write(profile, frame, self._settings.window, out, self._state / "work")
 
     def services(self) -> Sequence[ServiceSpec]:

@@ -240,6 +240,19 @@ def test_lineage_of_a_version_names_person_run_and_metrics(yard: Yard, versions:
     assert yard.lineage("late-flights#1").behind[0].id == "late-flights/1"
 
 
+def test_a_deleted_version_keeps_its_place_in_the_lineage(
+    yard: Yard, versions: list[ModelVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard.promote(versions[0], to="production", reason="first")
+
+    def gone(name: str, version: str) -> ModelVersion:
+        raise NotFoundError("version-not-found", f"there is no version {version} of '{name}'")
+
+    monkeypatch.setattr(yard.registry, "get", gone)
+    node = yard.lineage("late-flights#1")
+    assert node.tree().splitlines()[1] == "└─ model late-flights, version 1 (not in the registry)"
+
+
 def test_an_unknown_id_says_where_it_was_looked_for(yard: Yard) -> None:
     with pytest.raises(NotFoundError, match="endpoints, predictions, runs, data"):
         yard.lineage("nothing-like-this")
