@@ -249,11 +249,23 @@ class Monitoring(Area):
     """What the prediction log says about the project's endpoints."""
 
     def windows(self, endpoint: str, *, until: datetime | None = None, limit: int = 50) -> list[Window]:
-        """The scored windows, newest first; scores what is not scored yet."""
-        return self._yard.monitor_provider.windows(endpoint, until=until, limit=limit)
+        """The scored windows, newest first; scores what is not scored yet.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`: there is no such endpoint, and there never was.
+        """
+        found = self._yard.monitor_provider.windows(endpoint, until=until, limit=limit)
+        if not found:
+            self._require_known(endpoint)
+        return found
 
     def labels(self, endpoint: str, labels: Iterable[Label]) -> int:
-        """Store true outcomes that arrived; returns how many."""
+        """Store true outcomes that arrived; returns how many.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`: a mistyped name would take labels that nobody ever sees.
+        """
+        self._require_known(endpoint)
         return self._yard.monitor_provider.add_labels(endpoint, labels)
 
     def find(self, prediction_id: str) -> Prediction:
@@ -279,3 +291,10 @@ class Monitoring(Area):
     def report(self, endpoint: str, out: str | Path, *, version: str | None = None) -> Path:
         """Write the human report (HTML) of the newest window."""
         return self._yard.monitor_provider.report(endpoint, Path(out), version=version)
+
+    def _require_known(self, endpoint: str) -> None:
+        """Labels may come after an endpoint was deleted: then its windows are still there."""
+        if not self._yard.serves() or any(e.name == endpoint for e in self._yard.server.endpoints()):
+            return
+        if not self._yard.monitor_provider.windows(endpoint, limit=1):
+            self._yard.server.get(endpoint)

@@ -7,6 +7,7 @@ named; everything else goes on. Nothing is loaded for `--help`, `status` or `his
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.metadata
 import importlib.util
@@ -14,7 +15,8 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -216,7 +218,8 @@ class PluginManager:
     def _register(self, info: PluginInfo, load: Callable[[], ModuleType]) -> None:
         started = time.monotonic()
         try:
-            module = load()
+            with _stdout_is_the_commands():
+                module = load()
             hooks = self._hooks_of(module)
             self._manager.register(module, name=info.name)
         except (Exception, SystemExit) as fault:
@@ -269,13 +272,16 @@ class PluginManager:
             for other, plugin in self._manager.list_name_plugin()
             if other != name and plugin is not None
         ]
-        results: list[Any] = self._manager.subset_hook_caller(hook, others)(**arguments)
+        with _stdout_is_the_commands():
+            results: list[Any] = self._manager.subset_hook_caller(hook, others)(**arguments)
         return results
 
     def _ask(self, name: str, hook: str) -> list[Any]:
         wanted: type = {"modelyard_gates": GateOffer, "modelyard_checks": CheckOffer}.get(hook, Offer)
         try:
-            offers = [offer for result in self._call(name, hook) for offer in result]
+            results = self._call(name, hook)
+            with _stdout_is_the_commands():  # a generator does its work here
+                offers = [offer for result in results for offer in result]
             wrong = [offer for offer in offers if not isinstance(offer, wanted)]
             if wrong:
                 raise TypeError(f"{hook} yielded a {type(wrong[0]).__name__}, not a {wanted.__name__} record")
@@ -346,6 +352,29 @@ def _module_from(file: Path) -> ModuleType:
     sys.modules["modelyardfile"] = module
     spec.loader.exec_module(module)
     return module
+
+
+def culprit(fault: BaseException) -> str:
+    """The plugin of a third party in which something unexpected was raised, or nothing.
+
+    Only the names in the traceback are compared: this is for faults that nobody foresaw.
+    """
+    sources = {
+        point.module.partition(".")[0]: f"'{point.name}' of {point.dist.name if point.dist else 'unknown'}"
+        for point in importlib.metadata.entry_points(group=GROUP)
+        if point.dist is None or point.dist.name != "modelyard"
+    }
+    sources["modelyardfile"] = f"'{INLINE_FILE}'"
+    frames = [frame for frame, _ in traceback.walk_tb(fault.__traceback__)]
+    modules = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in frames]
+    return next((sources[module] for module in reversed(modules) if module in sources), "")
+
+
+@contextlib.contextmanager
+def _stdout_is_the_commands() -> Iterator[None]:
+    """What plugins print goes to stderr: scripts read the JSON on stdout."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 def _in_a_line(fault: BaseException) -> str:

@@ -11,7 +11,7 @@ import click
 
 from modelyard import __version__, console
 from modelyard.cli.base import LazyGroup, Session
-from modelyard.errors import ModelyardError
+from modelyard.errors import ModelyardError, UsageError
 
 _COMMANDS = {
     "init": ("modelyard.cli.project:init", "Make a folder a project."),
@@ -80,6 +80,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as fault:
+        if "--json" in given:
+            console.print_json({"error": UsageError("usage", fault.format_message()).to_dict()})
         fault.show()
         sys.exit(fault.exit_code)
     except (KeyboardInterrupt, click.Abort):
@@ -96,14 +98,22 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as fault:
         if os.environ.get("MODELYARD_DEBUG"):
             raise
-        said = " ".join(str(fault).split())
-        bug = ModelyardError(
-            "unexpected",
-            f"{type(fault).__name__}: {said}",
-            "run it again with --debug and report what it shows",
-        )
-        sys.exit(_report(bug, given))
+        sys.exit(_report(_unforeseen(fault), given))
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _unforeseen(fault: Exception) -> ModelyardError:
+    from modelyard.plugins import culprit
+
+    said = f"{type(fault).__name__}: {' '.join(str(fault).split())}"
+    who = culprit(fault)
+    if who:
+        return ModelyardError(
+            "plugin-failed",
+            f"the plugin {who} failed: {said}",
+            "run it again with --debug and tell its authors, or choose another provider in modelyard.toml",
+        )
+    return ModelyardError("unexpected", said, "run it again with --debug and report what it shows")
 
 
 def _report(error: ModelyardError, arguments: list[str]) -> int:

@@ -129,11 +129,10 @@ def open_(session: Session, name: str | None, only_print: bool) -> None:
     running = [s for s in session.bare_yard.services() if s.url and s.status == "running"]
     chosen = [s for s in running if s.name == name] if name else running[:1]
     if not chosen:
-        names = ", ".join(s.name for s in running) or "nothing"
+        names = ", ".join(s.name for s in running)
+        said = f"no '{name}' runs here" if name else "nothing with a page runs here"
         raise NotFoundError(
-            "service-not-found",
-            f"'{name or 'nothing'}' does not run here; running: {names}",
-            "modelyard up",
+            "service-not-found", said + (f"; running: {names}" if names else ""), "modelyard up"
         )
     url = chosen[0].url or ""
     session.show({"name": chosen[0].name, "url": url}, lambda: click.echo(url))

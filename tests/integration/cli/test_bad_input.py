@@ -126,6 +126,19 @@ def test_no_git_on_the_path(project: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+def test_a_mistyped_endpoint_takes_no_labels(project: Path) -> None:
+    (project / "l.csv").write_text("prediction_id,row,label\na,0,1\n")
+    for words in (("labels", "flihgts", "l.csv"), ("windows", "flihgts")):
+        said = refused(modelyard("monitor", *words, cwd=project), 4, "endpoint-not-found")
+        assert "'flihgts'" in said
+
+
+def test_a_command_put_together_wrongly_is_json_too(project: Path) -> None:
+    done = modelyard("runs", "show", "--json", cwd=project)
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (2, "usage")
+    assert "Usage: modelyard runs show" in done.stderr
+
+
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
     refused(modelyard("init", "x", cwd=tmp_path), 2, "not-a-folder")

@@ -268,6 +268,25 @@ def test_a_factory_that_raises_is_named(shell: Shell, nasty: Callable[[str], str
     assert "Traceback" not in refused.err
 
 
+def test_a_provider_that_fails_in_the_middle_is_named(shell: Shell, nasty: Callable[[str], str]) -> None:
+    distribution = nasty("nasty_middle")
+    shell.track_with("failing")
+    refused = shell("runs", "list", "--json")
+    assert (refused.status, refused.error["code"]) == (1, "plugin-failed")
+    for word in (distribution, "'nasty_middle'", "nobody thought of this in runs"):
+        assert word in refused.error["message"]
+    assert "Traceback" not in refused.err
+    assert "Traceback" in shell("--debug", "runs", "list").err
+
+
+def test_what_a_plugin_prints_does_not_spoil_the_json(shell: Shell, nasty: Callable[[str], str]) -> None:
+    nasty("nasty_print")
+    said = shell("runs", "list", "--json")
+    assert said.json == []
+    assert "welcome to a chatty plugin" in said.err
+    assert shell("doctor", "--json").out.startswith("[")
+
+
 def test_all_of_them_together_leave_the_tool_usable(shell: Shell, nasty: Callable[[str], str]) -> None:
     nasties = [file.stem for file in sorted((PLUGINS / "nasty_yard").glob("*.py"))]
     for name in nasties:
