@@ -7,9 +7,11 @@ import math
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeVar
 
-from modelyard.records import Code, DataRef, DataUse, Environment, Run, RunContext, RunStatus
+from modelyard.records import Code, DataRef, DataUse, Environment, Record, Run, RunContext, RunStatus
+
+R = TypeVar("R", bound=Record)
 
 #: MLflow truncates or refuses longer values.
 PARAM_LIMIT = 6000
@@ -60,8 +62,8 @@ def run_of(found: Any) -> Run:
     """The record of an MLflow run, ours or one that plain MLflow made."""
     info, tags = found.info, dict(found.data.tags)
     context = _json(tags.pop(_CONTEXT_TAG, None))
-    code = Code.from_dict(context["code"]) if "code" in context else _foreign_code(tags)
-    environment = Environment.from_dict(context["environment"]) if "environment" in context else None
+    code = _record(Code, context.get("code")) or _foreign_code(tags)
+    environment = _record(Environment, context.get("environment"))
     outputs = getattr(found.outputs, "model_outputs", None) or []
     return Run(
         id=info.run_id,
@@ -103,8 +105,9 @@ def _data_use(item: Any) -> DataUse:
     dataset = item.dataset
     role = next((tag.value for tag in item.tags if tag.key == ROLE_TAG), "")
     source = _json(dataset.source)
-    if {"scheme", "path", "version", "digest"} <= source.keys():
-        return DataUse(role=role, ref=DataRef.from_dict(source))
+    ours = _record(DataRef, source)
+    if ours is not None:
+        return DataUse(role=role, ref=ours)
     # Logged by plain MLflow: keep what there is.
     path = str(source.get("uri") or source.get("path") or dataset.name)
     ref = DataRef(
@@ -131,6 +134,14 @@ def _foreign_code(tags: Mapping[str, str]) -> Code:
 def _unclamped(value: float) -> float:
     """MLflow writes infinities as the largest number that its column takes."""
     return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value
+
+
+def _record(kind: type[R], values: object) -> R | None:
+    """The record, or None where somebody else wrote the tag: one such run must not hide the others."""
+    try:
+        return kind.from_dict(values) if isinstance(values, dict) else None
+    except (TypeError, ValueError, AttributeError):
+        return None
 
 
 def _json(text: str | None) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def follow_a_moved_folder(file: Path, here: str) -> None:
 
 
 def address(file: Path) -> str:
-    """The tracking URI; SQLAlchemy 2.1 takes `%`, `?` and `#` in a path for its own if they are not quoted."""
+    """The tracking URI, quoted: SQLAlchemy 2.1 reads `%` and `?` in a path as its own."""
     from sqlalchemy import URL
 
     return URL.create("sqlite", database=str(file)).render_as_string()
@@ -184,6 +184,7 @@ def _rewrite(file: Path, before: str, here: str) -> None:
         with store:
             for table, column in columns:
                 store.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE substr({column}, 1, ?) = ?",
                     (here, len(before) + 1, *match),
                 )

@@ -6,26 +6,32 @@ refuses forests and boosting ("untrusted types") because it trusts too few of sc
 
 from __future__ import annotations
 
-import importlib.metadata
+import pydoc
 import sys
 from pathlib import Path
 from typing import Any
 
 from modelyard.errors import UsageError
+from modelyard_mlflow.usercode import requirements_of, stored_by_value
 
-#: Types below these are part of numeric libraries that the model needs anyway.
+#: Classes below these are part of numeric libraries that the model needs anyway.
 TRUSTED_PREFIXES = ("sklearn.", "numpy.", "scipy.", "builtins.", "collections.", "functools.", "pandas.")
+_NATIVE = ("xgboost", "lightgbm")
 _EXAMPLE_ROWS = 5
 
 
-def save(model: Any, path: Path, example: Any, *, run_id: str, entity: Any) -> Any:
+def save(model: Any, path: Path, example: Any, *, run_id: str, entity: Any, root: Path) -> Any:
     """Write an MLflow model folder at `path`; returns MLflow's `Model` (no signature without example).
 
     Raises:
         UsageError: `model-not-serialisable`, naming the type.
+        OSError: the disk is full or can't be written.
     """
     from mlflow.models import Model
 
+    kind = type(model)
+    if not hasattr(model, "predict"):
+        raise _refused(kind, "it has no predict method")
     described = Model(
         artifact_path=entity.artifact_location,
         model_uuid=entity.model_id,
@@ -33,17 +39,16 @@ def save(model: Any, path: Path, example: Any, *, run_id: str, entity: Any) -> A
         model_id=entity.model_id,
     )
     described.signature = _signature(model, example)
-    kind = type(model)
+    library = kind.__module__.split(".")[0]
     try:
-        if _is_sklearn(model):
-            _save_sklearn(model, path, described)
-        elif kind.__module__.split(".")[0] in ("xgboost", "lightgbm"):
-            _save_native(kind.__module__.split(".")[0], model, path, described)
-        elif hasattr(model, "predict"):
-            _save_python(model, path, described)
+        if library in _NATIVE:
+            _save_native(library, model, path, described)
+        elif _is_sklearn(model):
+            _save_sklearn(model, path, described, root)
         else:
-            raise _refused(kind, "it has no predict method")
-    except UsageError:
+            with stored_by_value(root):
+                _save_python(model, path, described)
+    except (UsageError, OSError):
         raise
     except Exception as fault:
         said = " ".join(str(fault).split())[:300]
@@ -59,24 +64,29 @@ def untrusted_types(content: bytes) -> list[str]:
     return found
 
 
-def _save_sklearn(model: Any, path: Path, described: Any) -> None:
+def is_trusted(name: str) -> bool:
+    """Whether a type may be put on the list of what loading the model makes: classes of the libraries
+    themselves. Some of their functions run anything (`builtins.eval`, `pandas.read_pickle`)."""
+    return name.startswith(TRUSTED_PREFIXES) and isinstance(pydoc.locate(name), type)
+
+
+def _save_sklearn(model: Any, path: Path, described: Any, root: Path) -> None:
     import mlflow.sklearn
 
     trusted, reason = _trusted_types(model)
-    requirements = _requirements(
-        "scikit-learn", "numpy", "scipy", "pandas", "skops" if trusted is not None else "cloudpickle"
-    )
+    kinds = ("sklearn", "numpy", "scipy", "pandas")
     if trusted is None:
         described.metadata = {"modelyard.format": "cloudpickle", "modelyard.format.reason": reason}
-        mlflow.sklearn.save_model(
-            model,
-            str(path),
-            mlflow_model=described,
-            signature=described.signature or False,
-            serialization_format="cloudpickle",
-            pip_requirements=requirements,
-            metadata=described.metadata,
-        )
+        with stored_by_value(root):
+            mlflow.sklearn.save_model(
+                model,
+                str(path),
+                mlflow_model=described,
+                signature=described.signature or False,
+                serialization_format="cloudpickle",
+                pip_requirements=requirements_of(model, *kinds, "cloudpickle"),
+                metadata=described.metadata,
+            )
         return
     described.metadata = {"modelyard.format": "skops"}
     mlflow.sklearn.save_model(
@@ -86,7 +96,7 @@ def _save_sklearn(model: Any, path: Path, described: Any) -> None:
         signature=described.signature or False,
         serialization_format="skops",
         skops_trusted_types=trusted,
-        pip_requirements=requirements,
+        pip_requirements=requirements_of(None, *kinds, "skops"),
         metadata=described.metadata,
     )
 
@@ -102,7 +112,7 @@ def _trusted_types(model: Any) -> tuple[list[str] | None, str]:
             None,
             f"skops can't store it: {type(fault).__name__}: {' '.join(str(fault).split())[:200]}",
         )
-    strange = [name for name in types if not name.startswith(TRUSTED_PREFIXES)]
+    strange = [name for name in types if not is_trusted(name)]
     if strange:
         return None, f"it holds types of its own: {', '.join(strange[:5])}"
     return types, ""
@@ -116,7 +126,7 @@ def _save_native(flavor: str, model: Any, path: Path, described: Any) -> None:
         model,
         str(path),
         mlflow_model=described,
-        pip_requirements=_requirements(flavor, "numpy", "pandas", "scikit-learn"),
+        pip_requirements=requirements_of(None, flavor, "numpy", "pandas", "sklearn"),
     )
 
 
@@ -128,7 +138,8 @@ def _save_python(model: Any, path: Path, described: Any) -> None:
         def __init__(self, inner: Any) -> None:
             self.inner = inner
 
-        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:  # noqa: ARG002
+        # Without hints: MLflow would take them for the schema of the model's input, and warn.
+        def predict(self, model_input):  # type: ignore[no-untyped-def]
             return self.inner.predict(model_input)
 
     python_model = model if isinstance(model, mlflow.pyfunc.PythonModel) else Wrapped(model)
@@ -140,7 +151,7 @@ def _save_python(model: Any, path: Path, described: Any) -> None:
         str(path),
         python_model=python_model,
         mlflow_model=described,
-        pip_requirements=_requirements("cloudpickle", "numpy", "pandas"),
+        pip_requirements=requirements_of(model, "cloudpickle", "numpy", "pandas"),
         metadata=described.metadata,
     )
 
@@ -149,26 +160,35 @@ def _signature(model: Any, example: Any) -> Any:
     """MLflow's signature from a few rows and what the model answers to them."""
     if example is None:
         return None
+    import pandas as pd
     from mlflow.models import infer_signature
 
-    rows = example[:_EXAMPLE_ROWS] if hasattr(example, "__getitem__") else example
+    rows = pd.DataFrame([example]) if isinstance(example, dict) else example[:_EXAMPLE_ROWS]
     if isinstance(rows, list):
-        import pandas as pd
-
         rows = pd.DataFrame(rows)
-    output = model.predict(rows) if hasattr(model, "predict") else None
-    return infer_signature(rows, output)
+    try:
+        output = model.predict(*((None, rows) if _takes_context(model) else (rows,)))
+    except Exception as fault:
+        said = " ".join(str(fault).split())[:300]
+        raise UsageError(
+            "model-not-serialisable",
+            f"a {_named(type(model))} can't predict its example: {type(fault).__name__}: {said}",
+            "fit it first, and give a few rows of its input as example",
+        ) from fault
+    try:
+        return infer_signature(rows, output)
+    except Exception:  # an answer that MLflow has no type for; the inputs are what matters
+        return infer_signature(rows)
 
 
-def _requirements(*names: str) -> list[str]:
-    """`NAME==VERSION` of what is installed: MLflow's own inference starts a process for six seconds."""
-    found = []
-    for name in names:
-        try:
-            found.append(f"{name}=={importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def _takes_context(model: Any) -> bool:
+    """MLflow's own kind of model may still have its old form, `predict(context, rows)`."""
+    import inspect
+
+    pyfunc = sys.modules.get("mlflow.pyfunc")
+    if pyfunc is None or not isinstance(model, pyfunc.PythonModel):
+        return False
+    return "context" in inspect.signature(model.predict).parameters
 
 
 def _is_sklearn(model: Any) -> bool:
@@ -176,9 +196,13 @@ def _is_sklearn(model: Any) -> bool:
     return base is not None and isinstance(model, base.BaseEstimator)
 
 
+def _named(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _refused(kind: type, why: str) -> UsageError:
     return UsageError(
         "model-not-serialisable",
-        f"a {kind.__module__}.{kind.__qualname__} can't be stored: {why}",
+        f"a {_named(kind)} can't be stored: {why}",
         "log a fitted scikit-learn, XGBoost or LightGBM model, or an object with predict(rows)",
     )

@@ -187,7 +187,12 @@ def _one_line(fault: BaseException) -> str:
 def _system_fault(fault: BaseException | None) -> OSError | None:
     """The system's own complaint about disk or rights, however deep MLflow has wrapped it."""
     while fault is not None:
-        if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if isinstance(fault, OSError) and fault.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EACCES,
+            errno.EROFS,
+        ):
             return fault
         fault = fault.__cause__ or fault.__context__
     return None
@@ -201,6 +206,8 @@ def quiet() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # Parts of MLflow, imported when they are first used, put a filter of their own before ours.
+        warnings.showwarning = _say_nothing
         # MLflow sets its own level while it is imported, so ours must come after.
         import mlflow.utils.logging_utils
 
@@ -213,3 +220,7 @@ def quiet() -> Iterator[None]:
             mlflow.utils.logging_utils.enable_logging()
             for logger, level in zip(loggers, levels):
                 logger.setLevel(level)
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    pass

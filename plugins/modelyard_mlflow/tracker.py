@@ -15,8 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from modelyard.digests import digest_of, model_digest
 from modelyard.errors import ConflictError, ModelyardError, NotFoundError, UsageError
 from modelyard.records import DataUse, LoggedModel, Metric, Run, RunContext, RunStatus
@@ -38,6 +36,8 @@ _METRICS_AT_ONCE = 1000
 _PARAMS_AT_ONCE = 100
 _PAGE = 100
 _WORK = "model-"
+#: What MLflow says of an id that can't be one. The name of a parameter or tag may hold `run_id` too.
+_NO_ID = re.compile(r"for parameter '(run|model)_?(id|uuid)'")
 _DIGEST, _LINEAGE, _SIGNATURE = "modelyard.digest", "modelyard.lineage_id", "modelyard.signature"
 
 
@@ -77,7 +77,7 @@ class MlflowTracker:
 
         known = [Param(key, _param(key, value)) for key, value in (params or {}).items()]
         measured = [_metric(metric) for metric in metrics]
-        free = _tags(tags or {})
+        free = _tags({key: _tag(key, value) for key, value in (tags or {}).items()})
         with self._failures("log to", f"run {run_id}"):
             for some_metrics, some_params, some_tags in _batches(measured, known, free):
                 store.log_batch(run_id, some_metrics, some_params, some_tags)
@@ -105,7 +105,9 @@ class MlflowTracker:
         with self._failures("store the model of", f"run {run_id}"), quiet(), self._workplace() as work:
             entity = self._created(stores, run_id)
             try:
-                saved = save(model, work / "model", example, run_id=run_id, entity=entity, root=self._context.root)
+                saved = save(
+                    model, work / "model", example, run_id=run_id, entity=entity, root=self._context.root
+                )
                 for name, content in (files or {}).items():
                     (work / "model" / name).write_bytes(content)
                 digest = model_digest(work / "model")
@@ -184,6 +186,8 @@ class MlflowTracker:
     @contextmanager
     def _workplace(self) -> Iterator[Path]:
         """A folder to write a model in, and an end to those that killed processes left."""
+        import psutil  # type: ignore[import-untyped,unused-ignore]
+
         state = self._context.state
         with os_errors(state):
             state.mkdir(parents=True, exist_ok=True)
@@ -233,7 +237,7 @@ def _refusal(fault: Any, what: str, code: str, experiment: str) -> ModelyardErro
     """What MLflow's refusal means; None if it is a failure of the store."""
     said = said_by(fault, 300)
     named = what.removeprefix("the ")
-    if fault.error_code == "RESOURCE_DOES_NOT_EXIST" or re.search(r"invalid (value|run|model).*id", said, re.I):
+    if fault.error_code == "RESOURCE_DOES_NOT_EXIST" or _NO_ID.search(said):
         return NotFoundError(code, f"there is no {named}", "modelyard runs list")
     if "Changing param values" in said:
         return ConflictError(
@@ -266,6 +270,18 @@ def _param(key: str, value: object) -> str:
         raise UsageError(
             "param-too-long",
             f"parameter '{key}' has {len(text)} characters; MLflow keeps {convert.PARAM_LIMIT}",
+            "write it to a file and log that: run.log_file(path)",
+        )
+    return text
+
+
+def _tag(key: str, value: object) -> str:
+    """MLflow would cut it, and say so only in its log."""
+    text = str(value)
+    if len(text) > convert.TAG_LIMIT:
+        raise UsageError(
+            "log-refused",
+            f"tag '{key}' has {len(text)} characters; MLflow keeps {convert.TAG_LIMIT}",
             "write it to a file and log that: run.log_file(path)",
         )
     return text
