@@ -25,6 +25,8 @@ MIN_LABELS = 300.0
 _MARGIN = 0.05
 _IDENTITY = ("endpoint", "model", "model_version")
 _DAY = 86_400.0
+#: Labels that Prometheus adds to those of the samples.
+_PROMETHEUS = ("__name__", "alertstate", "severity")
 #: Minutes in promtool's test before the moment that counts: longer than any rule waits.
 _WARM_UP = 30
 
@@ -235,10 +237,11 @@ def _read(status: int, output: str) -> list[tuple[str, dict[str, str]]] | None:
     if got is None:
         return None
     alerts = []
-    for body in re.findall(r"ALERTS\{((?:[^}\"]|\"(?:\\.|[^\"\\])*\")*)\}", got.group(1)):
+    # Versions differ: ALERTS{alertname=...} and {__name__="ALERTS", alertname=...}.
+    for body in re.findall(r"\{((?:[^}\"]|\"(?:\\.|[^\"\\])*\")*)\}", got.group(1)):
         labels = {k: _unescaped(v) for k, v in re.findall(r'(\w+)="((?:\\.|[^"\\])*)"', body)}
         name = labels.pop("alertname")
-        alerts.append((name, {k: v for k, v in labels.items() if k not in ("alertstate", "severity")}))
+        alerts.append((name, {k: v for k, v in labels.items() if k not in _PROMETHEUS}))
     return alerts or None
 
 
