@@ -9,6 +9,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from modelyard.yard import open as open_yard
 
 _FILES = Path(__file__).parent / "files"
 _NAME = "late-flights"
+#: Seconds for which the last events of the replay are waited for.
+_PATIENCE = 15.0
 _SHOWN = ("auc", "brier", "calibration_error")
 
 
@@ -212,7 +215,7 @@ def drift(stage: Stage) -> dict[str, Any]:
     stage.say(f"{stored} flights have landed")
     stage.typed("modelyard monitor windows late-flights")
     with console.waiting("scoring the months"):
-        windows = [w for w in stage.yard.monitor.windows(_NAME) if w.start.year == 2013]
+        windows = _windows_of(stage, stored)
     for window in reversed(windows):
         stage.say(_window_line(window))
     alerts = stage.yard.monitor.alerts(_NAME)
@@ -228,6 +231,17 @@ def drift(stage: Stage) -> dict[str, Any]:
         "alerts": sorted({alert.name for alert in alerts}),
         "evaluator": alerts[0].evaluator if alerts else None,
     }
+
+
+def _windows_of(stage: Stage, rows: int) -> list[Window]:
+    """The months, once every flight is in them: the log is written behind the answers' back. What a killed
+    endpoint had not sent yet never comes, so the wait ends."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        windows = [w for w in stage.yard.monitor.windows(_NAME) if w.start.year == 2013]
+        if sum(window.rows for window in windows) >= rows or time.monotonic() > deadline:
+            return windows
+        time.sleep(0.2)
 
 
 def retrain(stage: Stage) -> dict[str, Any]:

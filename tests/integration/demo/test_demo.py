@@ -128,7 +128,7 @@ def test_lineage_goes_from_a_prediction_to_person_code_and_data(whole: tuple[Pat
     ]
     titles = yard.lineage("first-v1").tree().splitlines()
     commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=whole[0], text=True)
-    assert titles[-1].endswith(commit[:12].strip())
+    assert titles[-1].endswith(commit[:10].strip())
 
 
 def test_every_gate_of_the_demo_passed(whole: tuple[Path, str]) -> None:
