@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
@@ -48,6 +49,9 @@ class ActiveRun:
             status = "killed"
         try:
             self._buffer.flush()
+        except BaseException:
+            status = "failed"  # what it logged was refused: it must not look like a whole one
+            raise
         finally:
             self._yard.tracker.finish(self.id, status)
 
@@ -139,23 +143,29 @@ class ActiveRun:
 
     def _profile(self, model: object, reference: Reference) -> bytes:
         if reference.predictions is None:
-            reference = Reference(
-                features=reference.features,
-                labels=reference.labels,
-                predictions=predictions_of(model, reference.features),
-                times=reference.times,
-            )
+            reference = replace(reference, predictions=predictions_of(model, reference.features))
+        if reference.classes is None:
+            reference = replace(reference, classes=_classes_of(model))
         profile = self._yard.monitor_provider.profile(reference)
         return json.dumps(profile, allow_nan=False).encode()
 
 
 def predictions_of(model: Any, features: Any) -> Any:
-    """What the model says: the positive class' probability of a two-class model, else `predict`."""
-    if hasattr(model, "predict_proba"):
+    """What the model says: the probability of 1 (or True) where its classes are 0 and 1, else `predict`."""
+    classes = _classes_of(model)
+    if hasattr(model, "predict_proba") and (classes is None or set(classes) <= {0, 1}):
         probabilities = model.predict_proba(features)
         if getattr(probabilities, "ndim", 1) == 2 and probabilities.shape[1] == 2:
             return probabilities[:, 1]
     return model.predict(features)
+
+
+def _classes_of(model: Any) -> list[Any] | None:
+    classes: Any = getattr(model, "classes_", None)
+    if getattr(classes, "ndim", None) != 1:
+        return None  # no classifier, or one that answers several questions at once
+    named: list[Any] = classes.tolist()
+    return named
 
 
 def _number(name: str, value: object) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modelyard.errors import CorruptStateError
-from modelyard.ledger import ledgers
+from modelyard.ledger import Ledger, ledgers
 
 if TYPE_CHECKING:
     from modelyard.yard import Yard
@@ -17,7 +17,9 @@ def audit(yard: Yard, *, repair: bool = False) -> list[dict[str, Any]]:
     A broken chain can't be repaired, only reported: the file is evidence.
     """
     findings: list[dict[str, Any]] = []
-    for ledger in ledgers(yard.state / "ledger"):
+    folder = yard.state / "ledger"
+    known = {ledger.model for ledger in ledgers(folder)}
+    for ledger in (Ledger(folder, model) for model in sorted(known | set(yard.models.names()))):
         try:
             ledger.events()
         except CorruptStateError as fault:

@@ -59,7 +59,9 @@ def predict(
         said = answer.get("error", answer) if isinstance(answer, dict) else answer
         if 400 <= status < 500:
             raise UsageError(
-                "prediction-refused", f"{name} refused the rows: {said}", "see GET /v2/models/NAME"
+                "prediction-refused",
+                f"{name} refused the rows: {said}",
+                f"what it takes: GET {url}/v2/models/{model}",
             )
         raise EnvironmentFault(
             "prediction-failed", f"{name} answered {status}: {said}", f"modelyard endpoints logs {name}"

@@ -121,7 +121,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         ConfigError: `config-syntax`, with the line.
     """
     try:
-        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         return values
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise ConfigError("config-syntax", f"{file} is not valid TOML: {fault}", f"edit {file}") from None

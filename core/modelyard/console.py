@@ -37,8 +37,8 @@ def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
-        drawn.add_column(header, overflow="fold")
+    for place, header in enumerate(headers):
+        drawn.add_column(header, overflow="fold", no_wrap=place == 0)  # ids are there to be copied
     for line in cells:
         drawn.add_row(*(cell.replace("[", r"\[") for cell in line))
     Console().print(drawn)

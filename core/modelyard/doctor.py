@@ -126,7 +126,10 @@ def _plugins(plugins: PluginManager) -> Iterator[Check]:
 def _guarded(name: str, run: Callable[[], Check | Iterable[Check]]) -> list[Check]:
     try:
         found = run()
-        return [found] if isinstance(found, Check) else list(found)
+        checks = [found] if isinstance(found, Check) else list(found)
+        if wrong := [type(check).__name__ for check in checks if not isinstance(check, Check)]:
+            raise TypeError(f"it returned a {wrong[0]}, not a Check")
+        return checks
     except ModelyardError as fault:
         return [Check(name=name, status="failed", message=fault.message, hint=fault.hint)]
     except Exception as fault:

@@ -88,7 +88,10 @@ def _prepared(
 
 def _checked(offer: GateOffer, settings: Any, candidate: Candidate) -> GateResult:
     try:
-        return offer.check(candidate, settings)
+        result = offer.check(candidate, settings)
+        if not isinstance(result, GateResult):
+            raise TypeError(f"it returned a {type(result).__name__}, not a GateResult")
+        return result
     except ModelyardError as fault:
         return GateResult(gate=offer.name, passed=False, message=fault.message)
     except Exception as fault:

@@ -161,7 +161,7 @@ class PluginManager:
             provider = offer.factory(context)
         except ModelyardError:
             raise
-        except Exception as fault:
+        except (Exception, SystemExit) as fault:
             raise ConfigError(
                 "provider-failed",
                 f"the {stage} provider '{name}' of {offered.source} failed to open: "
@@ -184,7 +184,7 @@ class PluginManager:
             if self._manager.has_plugin(name):
                 try:
                     self._call(name, hook, **arguments)
-                except Exception as fault:
+                except (Exception, SystemExit) as fault:
                     self._warn(f"plugin {self._source(name)}: {hook} failed: {_in_a_line(fault)}")
 
     # -- loading ----------------------------------------------------------------------------
@@ -285,7 +285,7 @@ class PluginManager:
             wrong = [offer for offer in offers if not isinstance(offer, wanted)]
             if wrong:
                 raise TypeError(f"{hook} yielded a {type(wrong[0]).__name__}, not a {wanted.__name__} record")
-        except Exception as fault:
+        except (Exception, SystemExit) as fault:
             self._set_aside(self._infos[name], _in_a_line(fault))
             return []
         return offers

@@ -61,7 +61,9 @@ def create(folder: Path, name: str | None = None) -> Path:
     prepare_state(folder)
     with locked(folder / STATE_FOLDER / "init.lock", doing="init"):
         if not (folder / PROJECT_FILE).exists():
-            write_bytes(folder / PROJECT_FILE, _TEMPLATE.format(name=json.dumps(wanted)).encode())
+            write_bytes(
+                folder / PROJECT_FILE, _TEMPLATE.format(name=json.dumps(wanted, ensure_ascii=False)).encode()
+            )
         elif name is not None:
             from modelyard.config import load_settings
 

@@ -6,6 +6,7 @@ Nobody overwrites anybody: the alias must still stand where the promoter saw it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ class Promotions:
             ConflictError: `alias-moved`: somebody was faster, or `expect` was wrong.
         """
         _require_reason(reason)
+        _require_alias(alias)
         self.repair(version.name)
         current = self._yard.registry.alias(version.name, alias)
         _require_expected(self._ledger(version.name), alias, current, expect)
@@ -123,13 +125,22 @@ class Promotions:
         """Aliases that stand elsewhere than the ledger says: alias -> (ledger's, registry's version)."""
         ledger, moved = self._ledger(model), {}
         pending = {p.alias for p in ledger.pending()}
-        for alias in sorted({p.alias for p in ledger.promotions()} - pending):
+        holders = self._holders(model)
+        for alias in sorted(({p.alias for p in ledger.promotions()} | holders.keys()) - pending):
             head = ledger.head(alias)
             before = head.to_version if head else None
-            after = self._yard.registry.alias(model, alias)
+            after = holders.get(alias)
             if before != after:
                 moved[alias] = (before, after)
         return moved
+
+    def _holders(self, model: str) -> dict[str, str]:
+        """Alias -> version, for every alias that the registry knows."""
+        try:
+            versions = self._yard.registry.versions(model)
+        except NotFoundError:
+            return {}
+        return {alias: version.version for version in versions for alias in version.aliases}
 
     # -- the steps --------------------------------------------------------------------------
 
@@ -334,6 +345,17 @@ def _last_good(promotions: Sequence[Promotion], alias: str, current: str | None)
 def _require_reason(reason: str) -> None:
     if not reason.strip():
         raise UsageError("reason-missing", "a promotion needs a reason", "add --reason 'why'")
+
+
+def _require_alias(alias: str) -> None:
+    """What every registry takes; MLflow keeps `latest` and `v1` for itself."""
+    if not re.fullmatch(r"[A-Za-z][\w.-]{0,99}", alias) or re.fullmatch(r"latest|v\d+", alias, re.IGNORECASE):
+        raise UsageError(
+            "alias-invalid",
+            f"'{alias}' can't be an alias: it begins with a letter, holds letters, digits, '-', '_' and '.', "
+            "and is neither 'latest' nor 'v' with a number",
+            "choose another, e.g. --to production",
+        )
 
 
 def _require_expected(

@@ -327,12 +327,15 @@ class Reference:
         labels: n true outcomes, or None.
         predictions: n predictions (for classifiers the probability of the positive class), or None.
         times: n event times; with them thresholds are calibrated on blocks of time.
+        classes: the model's classes in the order of its probabilities; `run.log_model` takes them from
+            the model (`classes_`).
     """
 
     features: Any
     labels: Any | None = None
     predictions: Any | None = None
     times: Any | None = None
+    classes: Any | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

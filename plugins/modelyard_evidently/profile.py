@@ -14,7 +14,7 @@ from modelyard.errors import UsageError
 from modelyard.stages import Reference
 from modelyard_evidently import calibration, scoring
 from modelyard_evidently.quality import quality, task_of
-from modelyard_evidently.values import folder_name
+from modelyard_evidently.values import folder_name, text_of
 
 FORMAT = 1
 #: The model's answer is watched like a column; its role is `prediction`, not `feature`.
@@ -55,13 +55,18 @@ def build(reference: Reference, *, floor: float) -> dict[str, Any]:
     if reference.predictions is not None:
         name = PREDICTION if PREDICTION not in map(str, features.columns) else f"{PREDICTION} (served)"
         columns.append(_column(name, "prediction", _series(reference.predictions), blocks, floor))
+    classes = None if reference.classes is None else [text_of(name) for name in reference.classes]
+    task = task_of(reference.labels, reference.predictions)
+    if task == "regression" and classes is not None:
+        task = "classes"  # classes may be numbers
     return {
         "format": FORMAT,
         "rows": rows,
         "columns": columns,
-        "task": task_of(reference.labels, reference.predictions),
-        "probabilities": _probabilities(reference.predictions),
-        "quality": quality(reference.labels, reference.predictions),
+        "task": task,
+        "classes": classes,
+        "probabilities": task != "classes" and _probabilities(reference.predictions),
+        "quality": quality(reference.labels, reference.predictions, task=task),
     }
 
 

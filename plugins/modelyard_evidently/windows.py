@@ -62,7 +62,7 @@ def scored(span: Span, frame: Any, profile: Mapping[str, Any] | None, min_rows: 
         labelled=len(labelled),
         enough=enough,
         columns=tuple(_scored(c, frame, known, span.unit, enough) for c in known.get("columns", ())),
-        quality=_quality(labelled, known.get("task")),
+        quality=_quality(labelled, known),
         quality_reference=dict(known.get("quality", {})),
     )
 
@@ -114,11 +114,30 @@ def values_of(column: Mapping[str, Any], frame: Any, profile: Mapping[str, Any])
             raise ValueError("the column was not sent")
         return frame[FEATURE + column["name"]]
     if not profile["probabilities"]:
-        return frame["prediction" if column["kind"] == "numeric" else "decision"]
+        served = decisions(frame, profile)
+        return (
+            frame["prediction"]
+            if served is None and column["kind"] == "numeric"
+            else (frame["decision"] if served is None else served)
+        )
     chances = probabilities(frame)
     if chances is None:
         raise ValueError("the endpoint answers with classes, the reference holds probabilities")
     return chances
+
+
+def decisions(frame: Any, profile: Mapping[str, Any]) -> Any:
+    """The served classes by their names, or None if the model has none.
+
+    An answer in probabilities is logged as the place of the largest. That answers are such is seen by
+    their score (two classes), or by one that is no name of a class.
+    """
+    names = profile.get("classes")
+    if profile.get("task") != "classes" or not names:
+        return None
+    named = {str(place): name for place, name in enumerate(names)}
+    by_place = frame["score"].notna() | (not frame["decision"].dropna().isin(names).all())
+    return frame["decision"].where(~by_place, frame["decision"].map(named).fillna(frame["decision"]))
 
 
 def probabilities(frame: Any) -> Any:
@@ -130,9 +149,12 @@ def probabilities(frame: Any) -> Any:
     return None if plain else answers
 
 
-def _quality(labelled: Any, task: Any) -> dict[str, float]:
+def _quality(labelled: Any, profile: Mapping[str, Any]) -> dict[str, float]:
+    task = profile.get("task")
     if not len(labelled):
         return {}
+    if (named := decisions(labelled, profile)) is not None:
+        return quality(labelled["text"], named, task="classes")
     if task == "classes" or not (labelled["value"].notna().any() and labelled["prediction"].notna().any()):
         return quality(labelled["text"], labelled["decision"], task="classes")
     if task == "regression":

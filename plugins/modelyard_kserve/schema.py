@@ -88,8 +88,13 @@ def _class_faults(value: Any, kind: str, path: tuple[str | int, ...]) -> Iterato
         return
     for key, item in value.items():
         if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.5)
-            meant = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(fields))[:200]}"
+            spelt = {name.lower(): name for name in fields}
+            near = difflib.get_close_matches(str(key).lower(), spelt, n=1, cutoff=0.5)
+            meant = (
+                f"; did you mean '{spelt[near[0]]}'?"
+                if near
+                else f"; known: {', '.join(sorted(fields))[:200]}"
+            )
             yield Fault((*path, str(key)), f"unknown field{meant}")
         else:
             amounts = kind in _AMOUNTS and key in ("limits", "requests")

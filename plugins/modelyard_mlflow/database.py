@@ -70,9 +70,12 @@ def follow_a_moved_folder(file: Path, here: str) -> None:
 
 
 def address(file: Path) -> str:
-    """The tracking URI, quoted: SQLAlchemy 2.1 reads `%` and `?` in a path as its own."""
+    """The tracking URI, quoted where it must be: SQLAlchemy 2.1 reads `%` and `?` in a path as its own, and
+    MLflow takes a quoted path for one that it has to make."""
     from sqlalchemy import URL
 
+    if not set("%?#") & set(str(file)):
+        return f"sqlite:///{file}"
     return URL.create("sqlite", database=str(file)).render_as_string()
 
 

@@ -71,6 +71,9 @@ def cli(ctx: click.Context, project: Path | None, overrides: tuple[str, ...], de
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with a documented status (`errors.EXIT_STATUSES`)."""
+    # A caller may have closed them (`>&-`); what was asked for is done all the same.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - open to the end
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     given = _without_plugin_switch(sys.argv[1:] if arguments is None else arguments)
     try:
         status = cli.main(given, prog_name="modelyard", standalone_mode=False)

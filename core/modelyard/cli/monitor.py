@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,9 @@ def _row(window: Window) -> tuple[object, ...]:
         f"{name} {window.quality[name]:.3g} ({window.quality_reference[name]:.3g})" for name in known[:3]
     )
     drifted = ", ".join(window.drifted[:4]) + (" ..." if len(window.drifted) > 4 else "")
-    span = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
+    short = window.end - window.start < timedelta(days=1)
+    form = "%Y-%m-%d %H:%M" if short else "%Y-%m-%d"
+    span = f"{window.start:{form}} to {window.end:{form}}"
     note = "" if window.enough else " (few)"
     return (span, window.version, f"{window.rows}{note}", window.labelled, drifted or "none", quality)
 
@@ -147,16 +150,22 @@ def read_labels(file: Path) -> Iterator[Label]:
     """The labels of a CSV file, one by one."""
     if not file.is_file():
         raise NotFoundError("file-not-found", f"there is no file {file}")
-    with file.open(newline="", encoding="utf-8") as opened:
-        reader = csv.DictReader(opened)
-        lacking = {"prediction_id", "label"} - set(reader.fieldnames or ())
-        if lacking:
-            raise UsageError("labels-invalid", f"{file} has no column {', '.join(sorted(lacking))}")
-        for line in reader:
-            row = line.get("row") or "0"
-            if not row.isdigit():
-                raise UsageError("labels-invalid", f"{file}, line {reader.line_num}: row is '{row}'")
-            yield Label(prediction_id=line["prediction_id"], row=int(row), value=_value(line["label"]))
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:  # Excel begins such files with a mark
+            yield from _labels_of(csv.DictReader(opened), file)
+    except UnicodeDecodeError as fault:
+        raise UsageError("labels-invalid", f"{file} is not UTF-8 text: {fault}", "save it as UTF-8") from None
+
+
+def _labels_of(reader: csv.DictReader[str], file: Path) -> Iterator[Label]:
+    lacking = {"prediction_id", "label"} - set(reader.fieldnames or ())
+    if lacking:
+        raise UsageError("labels-invalid", f"{file} has no column {', '.join(sorted(lacking))}")
+    for line in reader:
+        row = line.get("row") or "0"
+        if not row.isdigit():
+            raise UsageError("labels-invalid", f"{file}, line {reader.line_num}: row is '{row}'")
+        yield Label(prediction_id=line["prediction_id"], row=int(row), value=_value(line["label"]))
 
 
 def _value(text: str) -> Any:

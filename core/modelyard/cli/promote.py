@@ -24,7 +24,11 @@ def promote(session: Session, version: str, alias: str, reason: str, expect: str
     """
     with console.waiting(f"promoting {version}"):
         promotion = session.yard.promote(version, to=alias, reason=reason, expect=expect)
-    session.show(promotion, lambda: _print_move(promotion))
+    if promotion.reason == reason:
+        session.show(promotion, lambda: _print_move(promotion))
+    else:  # it stands already, by an earlier promotion
+        said = f"{version} is {alias} already: {promotion.id} ({promotion.reason}); nothing moved"
+        session.show(promotion, lambda: click.echo(said))
 
 
 @click.command()

@@ -21,7 +21,7 @@ def runs() -> None:
 
 @runs.command("list")
 @click.option("--name", help="Only runs of this name.")
-@click.option("-n", "--limit", default=20, show_default=True, help="How many.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
 @json_option
 def list_(session: Session, name: str | None, limit: int) -> None:
     """The newest runs first.

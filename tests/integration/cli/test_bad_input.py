@@ -133,6 +133,26 @@ def test_a_mistyped_endpoint_takes_no_labels(project: Path) -> None:
         assert "'flihgts'" in said
 
 
+def test_labels_as_excel_writes_them_and_as_nobody_should(tmp_path: Path) -> None:
+    from modelyard.cli.monitor import read_labels
+    from modelyard.errors import UsageError
+
+    text = "prediction_id,row,label\nä,0,1\n"
+    (tmp_path / "l.csv").write_text(text, encoding="utf-8-sig")
+    assert [label.prediction_id for label in read_labels(tmp_path / "l.csv")] == ["ä"]
+    (tmp_path / "l.csv").write_text(text, encoding="latin-1")
+    with pytest.raises(UsageError, match="is not UTF-8 text"):
+        list(read_labels(tmp_path / "l.csv"))
+
+
+def test_a_closed_output_does_not_stop_the_work(project: Path) -> None:
+    done = subprocess.run(
+        f"'{sys.executable}' -m modelyard plugins list >&-",
+        shell=True, cwd=project, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_command_put_together_wrongly_is_json_too(project: Path) -> None:
     done = modelyard("runs", "show", "--json", cwd=project)
     assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (2, "usage")

@@ -279,6 +279,15 @@ def test_a_provider_that_fails_in_the_middle_is_named(shell: Shell, nasty: Calla
     assert "Traceback" in shell("--debug", "runs", "list").err
 
 
+def test_a_listener_that_wants_to_end_the_command_is_reported(shell: Shell) -> None:
+    (shell.project / "modelyardfile.py").write_text(
+        "import modelyard\n@modelyard.hookimpl\ndef modelyard_checks():\n    raise SystemExit(4)\n"
+    )
+    said = shell("doctor", "--json")
+    assert said.out.startswith("[")
+    assert "modelyardfile.py" in said.out
+
+
 def test_what_a_plugin_prints_does_not_spoil_the_json(shell: Shell, nasty: Callable[[str], str]) -> None:
     nasty("nasty_print")
     said = shell("runs", "list", "--json")

@@ -240,6 +240,44 @@ def test_lineage_of_a_version_names_person_run_and_metrics(yard: Yard, versions:
     assert yard.lineage("late-flights#1").behind[0].id == "late-flights/1"
 
 
+def test_an_alias_that_no_ledger_knows_is_found(yard: Yard, versions: list[ModelVersion]) -> None:
+    yard.registry.set_alias("late-flights", "champion", "2")
+    (finding,) = audit(yard)
+    assert "'champion' stands at 2, the ledger says none" in finding["message"]
+    (noted,) = audit(yard, repair=True)
+    assert noted["repaired"]
+    assert audit(yard) == []
+
+
+def test_an_emptied_ledger_is_not_whole(yard: Yard, versions: list[ModelVersion]) -> None:
+    yard.promote(versions[0], to="production", reason="first")
+    (file,) = (yard.state / "ledger").glob("*.jsonl")
+    for lose in (lambda: file.write_text(""), file.unlink):
+        lose()
+        (finding,) = audit(yard)
+        assert "'production' stands at 1, the ledger says none" in finding["message"]
+
+
+@pytest.mark.parametrize("alias", ["latest", "v3", "prod/x", "", "5", "a b"])
+def test_an_alias_that_registries_refuse_leaves_no_trace(
+    yard: Yard, versions: list[ModelVersion], alias: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        yard.promote(versions[0], to=alias, reason="x")
+    assert caught.value.code == "alias-invalid"
+    assert yard.promotions_of("late-flights") == []
+
+
+def test_a_run_whose_values_are_refused_has_failed(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise UsageError("log-refused", "no such names")
+
+    monkeypatch.setattr(yard.tracker, "log", refuse)
+    with pytest.raises(UsageError, match="no such names"), yard.run("x") as run:
+        run.log({"m": 1.0})
+    assert yard.runs.get(run.id).status == "failed"
+
+
 def test_a_deleted_version_keeps_its_place_in_the_lineage(
     yard: Yard, versions: list[ModelVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
