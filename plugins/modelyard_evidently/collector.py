@@ -84,7 +84,10 @@ class Collector:
         """Flush every few seconds, until cancelled."""
         while True:
             await asyncio.sleep(_FLUSH_SECONDS)
-            await self.flush()
+            try:
+                await self.flush()
+            except Exception as fault:  # nothing may end the writing of all later events
+                print(f"collector: writing failed: {fault!r}", flush=True)
 
     def counts(self) -> dict[str, Any]:
         """Events by what became of them, and when the last was lost (seconds since 1970, or 0)."""
@@ -107,9 +110,9 @@ class Collector:
             if pair is None:
                 continue
             try:
-                for row in rows_of(*pair, self._columns):
+                for row in list(rows_of(*pair, self._columns)):  # all of a call, or nothing
                     self._pending.setdefault(log.place_of(row), []).append(row)
-            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as fault:
+            except Exception as fault:  # a body is a stranger's: whatever is wrong, it is that call alone
                 self.invalid(2)
                 print(f"collector: call {event.id} is left out: {fault}", flush=True)
         for place in list(self._pending):
@@ -120,12 +123,26 @@ class Collector:
         for start in range(0, len(rows), _FLUSH_ROWS):
             piece = rows[start : start + _FLUSH_ROWS]
             try:
-                log.append(self._state, place, piece)
-                self._counts["stored"] += 2 * sum(row.row == 0 for row in piece)
+                self._append(place, piece)
             except (ModelyardError, OSError) as fault:
                 self._pending[place] = rows[start:]  # the next flush tries again
                 print(f"collector: {len(rows) - start} rows of {place.endpoint} wait: {fault}", flush=True)
                 return
+
+    def _append(self, place: log.Place, rows: list[Row]) -> None:
+        """Write rows; those that no file can hold (nested a thousand deep, say) hold up no others."""
+        try:
+            log.append(self._state, place, rows)
+            self._counts["stored"] += 2 * sum(row.row == 0 for row in rows)
+        except (ModelyardError, OSError):
+            raise
+        except Exception as fault:
+            if len(rows) > 1:
+                self._append(place, rows[: len(rows) // 2])
+                self._append(place, rows[len(rows) // 2 :])
+                return
+            self.invalid(2 * (rows[0].row == 0))
+            print(f"collector: a row of {rows[0].prediction_id} is left out: {fault!r}", flush=True)
 
     def _make_room(self) -> None:
         over = sum(len(rows) for rows in self._pending.values()) - _MOST_ROWS
@@ -176,26 +193,39 @@ async def _answer(collector: Collector, scope: Any, receive: Any) -> tuple[int, 
         return 200, orjson.dumps(await collector.flush()), json
     if route != ("POST", "/"):
         return 404, b'{"error":"POST events to /, GET /metrics"}', json
-    body = await _body(receive)
-    if body is None:
-        collector.lost(1)
-        return 413, b'{"error":"the event is too large"}', json
     try:
-        collector.take({k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}, body)
+        body = await _body(receive)
+        if body is None:
+            collector.lost(1)
+            return 413, b'{"error":"the event is too large"}', json
+        collector.take({_text(key): _text(value) for key, value in scope["headers"]}, body)
     except ValueError as fault:
         collector.invalid(1)
         return 400, orjson.dumps({"error": str(fault)}), json
     return 200, b"{}", json
 
 
+def _text(header: bytes) -> str:
+    """Go writes header values in UTF-8; where it is none, any text will do."""
+    try:
+        return header.decode()
+    except UnicodeDecodeError:
+        return header.decode("latin-1")
+
+
 async def _body(receive: Any) -> bytes | None:
-    """The whole body; None, read but not kept, when it is too large."""
+    """The whole body; None, read but not kept, when it is too large.
+
+    Raises:
+        ValueError: the sender went away in the middle; half an event would pass for the whole, and
+            the one that it sends again for a duplicate.
+    """
     pieces: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return b"".join(pieces)
+            raise ValueError("the sender went away before the end of the body")
         piece = message.get("body", b"")
         size += len(piece)
         if size <= _BODY_LIMIT:

@@ -23,6 +23,8 @@ _ANNOTATION = "modelyard.dev/"
 _PATIENCE = 300.0
 _MOST_HALVES = 50_000
 _MOST_DONE = 50_000
+#: Bodies of halves: where only requests are logged, each waits for an answer that never comes.
+_MOST_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,15 @@ def event_of(headers: Mapping[str, str], body: bytes) -> Event:
 class Pairing:
     """Puts the halves of calls together, in whatever order they come; duplicates count once.
 
+    An id is the caller's: two endpoints may have been asked with the same one.
     Halves whose other half does not come in time are forgotten and counted in `unpaired`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._halves: OrderedDict[str, tuple[float, Event]] = OrderedDict()
-        self._done: OrderedDict[str, None] = OrderedDict()
+        self._halves: OrderedDict[tuple[str, str], tuple[float, Event]] = OrderedDict()
+        self._done: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._bytes = 0
         self.unpaired = 0
         self.duplicates = 0
 
@@ -112,15 +116,18 @@ class Pairing:
     def add(self, event: Event) -> tuple[Event, Event] | None:
         """The whole call (request, response), once its second half is there."""
         self._forget()
-        _, half = self._halves.get(event.id, (0.0, None))
-        if event.id in self._done or (half is not None and half.kind == event.kind):
+        key = (event.endpoint, event.id)
+        _, half = self._halves.get(key, (0.0, None))
+        if key in self._done or (half is not None and half.kind == event.kind):
             self.duplicates += 1
             return None
         if half is None:
-            self._halves[event.id] = (self._clock(), event)
+            self._halves[key] = (self._clock(), event)
+            self._bytes += len(event.body)
             return None
-        del self._halves[event.id]
-        self._done[event.id] = None
+        del self._halves[key]
+        self._bytes -= len(half.body)
+        self._done[key] = None
         if len(self._done) > _MOST_DONE:
             self._done.popitem(last=False)
         return (half, event) if half.kind == REQUEST else (event, half)
@@ -128,10 +135,12 @@ class Pairing:
     def _forget(self) -> None:
         now = self._clock()
         while self._halves:
-            began, _ = next(iter(self._halves.values()))
-            if len(self._halves) <= _MOST_HALVES and now - began <= _PATIENCE:
+            began, oldest = next(iter(self._halves.values()))
+            room = len(self._halves) <= _MOST_HALVES and self._bytes <= _MOST_BYTES
+            if room and now - began <= _PATIENCE:
                 return
             self._halves.popitem(last=False)
+            self._bytes -= len(oldest.body)
             self.unpaired += 1
 
 
@@ -176,8 +185,8 @@ def decision_of(answer: Any) -> tuple[Any, float | None]:
         >>> decision_of([0.2, 0.8]), decision_of([3.4]), decision_of("late")
         ((1, 0.8), (3.4, None), ('late', None))
     """
-    if isinstance(answer, list) and len(answer) == 1:
-        return decision_of(answer[0])
+    while isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
     if isinstance(answer, list) and answer and all(isinstance(p, (int, float)) for p in answer):
         return answer.index(max(answer)), float(answer[-1]) if len(answer) == 2 else None
     return answer, None

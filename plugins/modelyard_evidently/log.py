@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelyard.errors import CorruptStateError
+from modelyard.errors import CorruptStateError, EnvironmentFault
 from modelyard.stages import Label
 from modelyard.state import locked, os_errors, read_json, sync_folder, write_json
 from modelyard_evidently.events import Row
@@ -82,7 +82,9 @@ def append(state: Path, place: Place, rows: Sequence[Row]) -> None:
         columns[FEATURE + name] = pa.array([convert(value) for value in values], form)
     folder = folder_of(state, *place[:3]) / place.month
     _write_part(folder, pa.table(columns), time.time_ns())
-    _merge(folder)
+    # The rows are stored. A merge for which there is no room would have the writer store them again.
+    with contextlib.suppress(EnvironmentFault, OSError):
+        _merge(folder, time.time_ns())
 
 
 def set_kinds(state: Path, endpoint: str, model: str, version: str, kinds: Mapping[str, str]) -> None:
@@ -120,6 +122,8 @@ def add_labels(state: Path, endpoint: str, labels: Iterable[Label]) -> int:
                 }
             )
             _write_part(folder, table, sequence + len(piece) - 1)
+            with contextlib.suppress(EnvironmentFault, OSError):
+                _merge(folder, sequence + len(piece) - 1)
         count += len(piece)
     return count
 
@@ -184,12 +188,17 @@ class Reader:
         """The views `parts` and `joined`: every row once, with the last label that was given for it."""
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(
-            f"CREATE VIEW parts AS SELECT * FROM read_parquet({_listed(parts)}, union_by_name=true)"
+            f"CREATE VIEW parts AS SELECT * FROM read_parquet({_listed(parts)}, union_by_name=true, "
+            # A folder of the project that is called `version=9` says nothing about rows.
+            "hive_partitioning=false)"
         )
         labels = _parts(self._labels)
         given = (
-            f"SELECT prediction_id, row, arg_max(value, sequence) AS value, arg_max(text, sequence) AS text, "
-            f"max(sequence) AS sequence FROM read_parquet({_listed(labels)}) GROUP BY prediction_id, row"
+            # `arg_max(value, ...)` passes over NULL: a word that came after a number would not replace it.
+            "SELECT prediction_id, row, last.value AS value, last.text AS text, sequence FROM ("
+            "SELECT prediction_id, row, arg_max({'value': value, 'text': text}, sequence) AS last, "
+            f"max(sequence) AS sequence FROM read_parquet({_listed(labels)}, hive_partitioning=false) "
+            "GROUP BY prediction_id, row)"
             if labels
             else "SELECT NULL::VARCHAR AS prediction_id, NULL::INTEGER AS row, NULL::DOUBLE AS value, "
             "NULL::VARCHAR AS text, NULL::BIGINT AS sequence WHERE false"
@@ -278,7 +287,7 @@ def _write_part(folder: Path, table: Any, sequence: int) -> Path:
         return part
 
 
-def _merge(folder: Path) -> None:
+def _merge(folder: Path, sequence: int) -> None:
     """Make one part of many. Killed between writing and removing, rows lie there twice, which is harmless."""
     small = [part for part in _parts(folder) if part.stat().st_size < _LARGE_PART]
     if len(small) < _MANY_PARTS:
@@ -290,7 +299,7 @@ def _merge(folder: Path) -> None:
         tables = [parquet.ParquetFile(part).read() for part in small]
     except pa.ArrowInvalid:
         return  # a damaged part is named where it is read; the others stay as they are
-    _write_part(folder, pa.concat_tables(tables, promote_options="default"), time.time_ns())
+    _write_part(folder, pa.concat_tables(tables, promote_options="default"), sequence)
     for part in small:
         part.unlink()
     sync_folder(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -269,7 +270,7 @@ def _utc(time: datetime) -> datetime:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: what could not be measured is absent."""
+    """JSON has neither NaN nor infinity: what could not be measured is absent."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items() if not (isinstance(v, float) and v != v)}
+        return {k: _finite(v) for k, v in value.items() if not isinstance(v, float) or math.isfinite(v)}
     return [_finite(item) for item in value] if isinstance(value, list) else value

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from modelyard_evidently.windows import values_of
 
 _REFERENCE_ROWS = 2000
 _MOST_ROWS = 20_000
+_TIMEOUT = 600
 
 
 def write(profile: Mapping[str, Any], frame: Any, unit: str, out: Path, work: Path) -> Path:
@@ -41,24 +43,38 @@ def write(profile: Mapping[str, Any], frame: Any, unit: str, out: Path, work: Pa
         EnvironmentFault: `report-failed`, with the worker's last line.
     """
     work.mkdir(parents=True, exist_ok=True)
-    given, rows, page = work / "profile.json", work / "window.parquet", work / "report.html"
-    given.write_text(json.dumps(profile))
-    frame.sample(min(len(frame), _MOST_ROWS), random_state=0).to_parquet(rows)
-    done = subprocess.run(
-        [sys.executable, "-m", "modelyard_evidently.report", str(given), str(rows), unit, str(page)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        env=child_env(),
-    )
-    if done.returncode != 0 or not page.exists():
-        said = (done.stderr.strip().splitlines() or ["it left no word"])[-1]
-        raise EnvironmentFault(
-            "report-failed", f"Evidently could not make the report: {said}", "modelyard doctor"
-        )
-    write_bytes(out, page.read_bytes())
+    # A folder of its own: two reports at once would draw each other's rows; and rows are not left behind.
+    with tempfile.TemporaryDirectory(prefix="report-", dir=work) as folder:
+        given, rows, page = (Path(folder, n) for n in ("profile.json", "window.parquet", "report.html"))
+        given.write_text(json.dumps(profile), encoding="utf-8")
+        frame.sample(min(len(frame), _MOST_ROWS), random_state=0).to_parquet(rows)
+        _run_worker([str(given), str(rows), unit, str(page)])
+        if not page.exists():
+            raise _failed("it left no page")
+        write_bytes(out, page.read_bytes())
     return out
+
+
+def _run_worker(arguments: list[str]) -> None:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "modelyard_evidently.report", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+            env=child_env(),
+        )
+    except subprocess.TimeoutExpired:
+        raise _failed(f"it took longer than {_TIMEOUT} seconds") from None
+    if done.returncode != 0:
+        raise _failed((done.stderr.strip().splitlines() or ["it left no word"])[-1])
+
+
+def _failed(said: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        "report-failed", f"Evidently could not make the report: {said}", "modelyard doctor"
+    )
 
 
 def main() -> int:

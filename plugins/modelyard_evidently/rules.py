@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from modelyard.records import Alert
 from modelyard_evidently.exporter import LAST_LOSS, Samples
@@ -25,6 +26,7 @@ MIN_LABELS = 300.0
 _MARGIN = 0.05
 _IDENTITY = ("endpoint", "model", "model_version")
 _DAY = 86_400.0
+_GO_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 #: Labels that Prometheus adds to those of the samples.
 _PROMETHEUS = ("__name__", "alertstate", "severity")
 #: Minutes in promtool's test before the moment that counts: longer than any rule waits.
@@ -206,7 +208,7 @@ def _by_promtool(promtool: str, found: Samples, now: float) -> list[tuple[str, d
     }
     with tempfile.TemporaryDirectory(prefix="modelyard-rules-") as folder:
         Path(folder, "rules.yml").write_text(text(), encoding="utf-8")
-        Path(folder, "test.yml").write_text(json.dumps(test), encoding="utf-8")  # JSON is YAML
+        Path(folder, "test.yml").write_text(_yaml(test), encoding="utf-8")
         try:
             done = subprocess.run(
                 [promtool, "test", "rules", "test.yml"],
@@ -226,7 +228,14 @@ def _series(name: str, labels: Mapping[str, str], value: float, now: float) -> d
     # A test begins in 1970; times are moved so that its last minute is now.
     moved = value - now + 60 * _WARM_UP if name.endswith("_timestamp_seconds") else value
     pairs = ",".join(f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in sorted(labels.items()))
-    return {"series": f"{name}{{{pairs}}}", "values": f"{moved:.17g}x{2 * _WARM_UP}"}
+    spelled = f"{moved:.17g}".replace("inf", "Inf")
+    return {"series": f"{name}{{{pairs}}}", "values": f"{spelled}x{2 * _WARM_UP}"}
+
+
+def _yaml(value: Any) -> str:
+    """JSON that YAML reads: with no surrogate pairs, and with nothing that YAML calls unprintable."""
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda c: f"\\u{ord(c.group()):04x}", text)
 
 
 def _read(status: int, output: str) -> list[tuple[str, dict[str, str]]] | None:
@@ -260,4 +269,10 @@ def _alerts(said: list[tuple[str, dict[str, str]]], evaluator: str) -> list[Aler
 
 
 def _unescaped(text: str) -> str:
-    return str(json.loads(f'"{text}"')) if "\\" in text else text
+    """What Go's `strconv.Quote` wrote."""
+    return re.sub(r"\\(x..|u.{4}|U.{8}|.)", _character, text, flags=re.DOTALL)
+
+
+def _character(escape: re.Match[str]) -> str:
+    said = escape.group(1)
+    return chr(int(said[1:], 16)) if len(said) > 1 else _GO_ESCAPES.get(said, said)

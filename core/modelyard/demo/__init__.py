@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import time
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def run_demo(folder: Path, *, keep: bool = False, fast: bool = False, json: bool
         ConflictError: `demo-folder-taken`, or `locked` by another demo.
     """
     _require_extras()
+    # Threads that wait for each other in a busy loop made fitting ten times as slow on two busy cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     folder = folder.expanduser().absolute()
     journal = Journal(folder / STATE_FOLDER / "demo.json")
     _require_ours(folder, journal)
