@@ -148,8 +148,10 @@ class Collector:
         over = sum(len(rows) for rows in self._pending.values()) - _MOST_ROWS
         for rows in self._pending.values():
             if over > 0:
-                self.lost(2 * sum(row.row == 0 for row in rows[:over]))
-                over, rows[:over] = over - len(rows[:over]), []
+                oldest = rows[:over]
+                del rows[:over]
+                self.lost(2 * sum(row.row == 0 for row in oldest))
+                over -= len(oldest)
 
     def _columns(self, model: str, version: str) -> Sequence[str]:
         key = (model, version)

@@ -228,8 +228,7 @@ def _series(name: str, labels: Mapping[str, str], value: float, now: float) -> d
     # A test begins in 1970; times are moved so that its last minute is now.
     moved = value - now + 60 * _WARM_UP if name.endswith("_timestamp_seconds") else value
     pairs = ",".join(f"{key}={json.dumps(text, ensure_ascii=False)}" for key, text in sorted(labels.items()))
-    spelled = f"{moved:.17g}".replace("inf", "Inf")
-    return {"series": f"{name}{{{pairs}}}", "values": f"{spelled}x{2 * _WARM_UP}"}
+    return {"series": f"{name}{{{pairs}}}", "values": f"{moved:.17g}x{2 * _WARM_UP}"}
 
 
 def _yaml(value: Any) -> str:

@@ -138,12 +138,39 @@ def test_a_scrape_computes_nothing(watched: Any) -> None:
     assert b'modelyard_window_rows{endpoint="late-flights"' in first
 
 
-def test_the_page_of_evidently_is_whole_and_asks_nobody(watched: Any, tmp_path: Path) -> None:
+#: Notes whom the worker asks over the network, and whether Evidently may send telemetry.
+_SPY = """
+import os, sys
+def note(event, given):
+    said = None
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        said = f"{event} {given[1:]}"
+    if event == "import" and given[0] == "evidently":
+        said = f"evidently with DO_NOT_TRACK={os.environ.get('DO_NOT_TRACK')}"
+    if said:
+        with open(os.environ["SPY"], "a") as file:
+            print(said, file=file)
+sys.addaudithook(note)
+"""
+
+
+def test_the_page_of_evidently_is_whole_and_asks_nobody(
+    watched: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy, heard = tmp_path / "spy", tmp_path / "heard"
+    spy.mkdir()
+    (spy / "sitecustomize.py").write_text(_SPY)
     sample = rows(400, 2, temp=25.0)
     watched.feed.send(sample, time=START, prediction_id="warm")
     watched.monitor.add_labels(MODEL, labels_of("warm", sample))
     watched.monitor.windows(MODEL, until=END)
-    page = watched.monitor.report(MODEL, tmp_path / "juli ä.html").read_text(encoding="utf-8")
+    with monkeypatch.context() as spied:
+        spied.setenv("PYTHONPATH", str(spy))
+        spied.setenv("SPY", str(heard))
+        spied.delenv("DO_NOT_TRACK", raising=False)
+        page = watched.monitor.report(MODEL, tmp_path / "juli ä.html").read_text(encoding="utf-8")
+    assert set(heard.read_text().splitlines()) == {"evidently with DO_NOT_TRACK=1"}
+    assert list((watched.context.state / "work").iterdir()) == [], "no rows are left behind"
     for word in ("temp", "wind speed", "carrier"):
         assert word in page
     assert not re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//[^"]+"', page)

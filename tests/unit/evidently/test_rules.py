@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -154,3 +156,78 @@ def test_the_alerts_of_another_endpoint_are_not_ours() -> None:
     samples = window() + quality("auc", 0.6, 0.7) + window(who=OTHER) + quality("auc", 0.6, 0.7, OTHER)
     (alert,) = rules.firing(samples, "other", NOW)
     assert alert.labels["endpoint"] == "other"
+
+
+NAMES = [
+    "🌡",
+    'a"b',
+    "a\\b",
+    "a{b}, c=1",
+    "a\nb\tc",
+    "a\x7fb\x0bc\x1b",
+    "a\u200b\u2028\x85",
+    "\\ud83d",
+    "got:",
+    "$x {{ y }}",
+]
+
+
+@promtool
+def test_promtool_reads_every_name_that_a_column_may_have() -> None:
+    """Names go through PromQL's quotes and YAML's on the way there, and through Go's on the way back."""
+    samples = [feature("errors", 1.0, name) for name in NAMES]
+    found = asked_of_promtool(samples)
+    assert named(found) == named(rules.by_hand(samples, NOW))
+    assert {labels["feature"] for _, labels in found or ()} == set(NAMES)
+
+
+@promtool
+@pytest.mark.parametrize("score", [1e-300, 1e-7, 0.1 + 0.2, 1e20, 1e100])
+def test_promtool_reads_every_number_as_it_is(score: float) -> None:
+    limit = math.nextafter(score, 0)
+    fires = [*window(), feature("drift_score", score), feature("drift_threshold", limit)]
+    quiet = [*window(), feature("drift_score", limit), feature("drift_threshold", score)]
+    assert named(asked_of_promtool(fires)) == named(rules.by_hand(fires, NOW)) != []
+    assert named(asked_of_promtool(quiet)) == named(rules.by_hand(quiet, NOW)) == []
+
+
+@promtool
+@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.name)
+def test_an_expression_has_the_value_that_promtool_finds(rule: rules.Rule, tmp_path: Path) -> None:
+    """Not only whether it fires: the very samples that are left, with their labels and values."""
+    fires, _ = CASES[rule.name]
+    # A test's clock begins in 1970: half an hour later the samples have been there for a while.
+    moved = [(n, who, v - NOW + 1800 if n.endswith("_timestamp_seconds") else v) for n, who, v in fires]
+    held = rule.expr.at(moved, 1800)
+    assert not isinstance(held, float)
+    assert held
+    expected = []
+    for labels, value in held.items():
+        pairs = ",".join(f"{key}={json.dumps(text)}" for key, text in sorted(labels))
+        expected.append({"labels": "{" + pairs + "}", "value": value})
+    # Prometheus keeps a metric's name through a comparison; our evaluation has no use for it.
+    query = f'label_replace({rule.expr.promql()}, "__name__", "", "__name__", ".*")'
+    test = {
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [rules._series(*sample, NOW) for sample in fires],
+                "promql_expr_test": [{"expr": query, "eval_time": "30m", "exp_samples": expected}],
+            }
+        ],
+    }
+    file = tmp_path / "test.yml"
+    file.write_text(rules._yaml(test), encoding="utf-8")
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_file_holds_these_expressions_and_no_others() -> None:
+    yaml = pytest.importorskip("yaml")
+    (group,) = yaml.safe_load(rules.text())["groups"]
+    assert {rule["alert"]: rule["expr"] for rule in group["rules"]} == {
+        rule.name: rule.expr.promql() for rule in rules.RULES
+    }

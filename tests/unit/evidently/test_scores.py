@@ -74,23 +74,49 @@ def test_numbers_that_are_none_are_said(columns: dict[str, dict[str, Any]], valu
         scoring.score(columns["temp"], values)
 
 
-def test_what_is_like_the_reference_hardly_ever_drifts(
-    reference: pd.DataFrame, columns: dict[str, dict[str, Any]]
-) -> None:
-    random = np.random.default_rng(3)
-    alarms = trials = 0
-    for _ in range(150):
-        window = pd.DataFrame(
+@pytest.mark.parametrize(("known", "rows"), [(1000, 300), (4000, 1000)])
+def test_one_column_in_a_hundred_drifts_by_chance(known: int, rows: int) -> None:
+    """Over several references: each is a sample too, and may be an unlucky one."""
+    random = np.random.default_rng(0)
+
+    def draw(count: int) -> pd.DataFrame:
+        return pd.DataFrame(
             {
-                "temp": random.normal(15, 8, 400),
-                "delay": random.exponential(20, 400),
-                "carrier": random.choice(["UA", "B6", "ÄÖ"], 400, p=[0.5, 0.3, 0.2]),
+                "temp": random.normal(15, 8, count),
+                "delay": random.lognormal(0, 1, count),
+                "carrier": random.choice(["UA", "B6", "ÄÖ"], count, p=[0.5, 0.3, 0.2]),
+                "airport": random.choice([f"A{n}" for n in range(40)], count),
             }
         )
-        for name, column in columns.items():
-            trials += 1
-            alarms += scoring.score(column, window[name]) > calibration.threshold(column, "day", 400)
-    assert alarms / trials <= 0.03, f"{alarms} of {trials}"
+
+    alarms = trials = 0
+    for _ in range(30):
+        columns = profiled(draw(known))
+        for _ in range(10):
+            window = draw(rows)
+            trials += len(columns)
+            alarms += sum(
+                scoring.score(column, window[name]) > calibration.threshold(column, "day", rows)
+                for name, column in columns.items()
+            )
+    assert alarms / trials <= 0.015, f"{alarms} of {trials}"
+
+
+def test_a_prediction_that_exploded_is_a_large_error_and_still_a_number() -> None:
+    found = quality([1.0, 2.0, 3.5], [1.0, 1e300, -1e300])
+    assert all(np.isfinite(value) for value in found.values())
+    assert found["rmse"] > found["mae"] > 1e50
+
+
+@pytest.mark.parametrize(("size", "equal"), [(20, False), (500, True)], ids=["few rows", "ties"])
+def test_the_calibration_error_is_that_of_ten_bins_of_equal_size(size: int, equal: bool) -> None:
+    random = np.random.default_rng(7)
+    chance = np.sort(random.choice([0.1, 0.4, 0.8], size) if equal else random.uniform(0, 1, size))
+    truth = (random.uniform(0, 1, size) < chance / 2).astype(int)
+    # Equal predictions can't be told apart: with three of them there are three bins.
+    bins = [chance == value for value in np.unique(chance)] if equal else np.split(np.arange(size), 10)
+    by_hand = sum(abs((chance[b] - truth[b]).sum()) for b in bins) / size
+    assert quality(truth, chance)["calibration_error"] == pytest.approx(by_hand)
 
 
 def test_a_shift_of_half_a_deviation_is_always_found(columns: dict[str, dict[str, Any]]) -> None:
