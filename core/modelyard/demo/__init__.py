@@ -33,8 +33,9 @@ def run_demo(folder: Path, *, keep: bool = False, fast: bool = False, json: bool
         ConflictError: `demo-folder-taken`, or `locked` by another demo.
     """
     _require_extras()
-    # Threads that wait for each other in a busy loop stall now and then where others use the cores: of eleven
-    # fits on two busy cores three took 18 to 32 s; waiting passively all took 10 to 12 s. The median is the same.
+    # Threads that wait for each other in a busy loop stall now and then where others use the cores: of
+    # eleven fits on two busy cores three took 18 to 32 s; waiting passively all took 10 to 12 s. The
+    # median is the same.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     folder = folder.expanduser().absolute()
     journal = Journal(folder / STATE_FOLDER / "demo.json")
