@@ -237,8 +237,10 @@ class Endpoints(Area):
         return self._yard.server.logs(name, lines=lines)
 
     def _deployed(self, endpoint: Endpoint) -> Endpoint:
-        refs = {(r.model, r.version) for r in endpoint.revisions if r.traffic and r.model and r.version}
-        models = [self._yard.models.resolve(f"models:/{name}/{version}") for name, version in sorted(refs)]
+        # A model from a plain folder is no version of anybody's, so there is no profile to watch it by.
+        registered = (r for r in endpoint.revisions if r.traffic and r.storage_uri.startswith("models:/"))
+        refs = sorted({(r.model, r.version) for r in registered})
+        models = [self._yard.models.resolve(f"models:/{name}/{version}") for name, version in refs]
         if self._yard.monitors():
             self._yard.monitor_provider.watch(endpoint, models)
         self._yard.plugins.tell("modelyard_after_deploy", yard=self._yard, endpoint=endpoint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
@@ -82,11 +82,20 @@ def as_instances(rows: Any) -> list[Any]:
     Example:
         >>> as_instances([{"temp": float("nan"), "carrier": "UA"}])
         [{'temp': None, 'carrier': 'UA'}]
+
+    Raises:
+        UsageError: `rows-invalid`: it is none of what `predict` takes.
     """
     if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
         rows = rows.to_dict(orient="records")
     elif hasattr(rows, "tolist"):
         rows = rows.tolist()
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+        raise UsageError(
+            "rows-invalid",
+            f"a {type(rows).__name__} is no list of rows",
+            "give a DataFrame, a NumPy array, a list of dicts or a list of lists",
+        )
     return [_plain(row) for row in rows]
 
 
@@ -105,11 +114,26 @@ def _plain(value: Any) -> Any:
 
 
 def _tensors(instances: Sequence[Any]) -> list[dict[str, Any]]:
-    if instances and isinstance(instances[0], Mapping):
-        return [_tensor(name, [row[name] for row in instances], [len(instances)]) for name in instances[0]]
-    width = len(instances[0]) if instances else 0
+    first = instances[0] if instances else []
+    for number, row in enumerate(instances, start=1):
+        _require_alike(first, row, number)
+    if isinstance(first, Mapping):
+        return [_tensor(name, [row[name] for row in instances], [len(instances)]) for name in first]
     flat = [value for row in instances for value in row]
-    return [_tensor("input-0", flat, [len(instances), width])]
+    return [_tensor("input-0", flat, [len(instances), len(first)])]
+
+
+def _require_alike(first: Any, row: Any, number: int) -> None:
+    """V2 sends columns, so every row needs what the first one has."""
+    if isinstance(row, Mapping) and isinstance(first, Mapping):
+        differing = sorted(row.keys() ^ first.keys())
+        said = f"row {number} and row 1 differ in '{differing[0]}'" if differing else ""
+    elif isinstance(row, list) and isinstance(first, list):
+        said = f"row {number} has {len(row)} values, row 1 has {len(first)}" * (len(row) != len(first))
+    else:
+        said = f"row {number} is {row!r:.40}, neither a dict nor a list like row 1"
+    if said:
+        raise UsageError("rows-invalid", said, "give every row the same columns, or use the protocol v1")
 
 
 def _tensor(name: str, data: list[Any], shape: list[int]) -> dict[str, Any]:
@@ -138,9 +162,14 @@ def _post(
 ) -> tuple[int, http.client.HTTPMessage, Any]:
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=timeout)
     try:
         content = json.dumps(body).encode()
+    except (TypeError, ValueError) as fault:  # a set, an object, a list that contains itself
+        raise UsageError(
+            "rows-invalid", f"the rows can't be sent as JSON: {fault}", "give numbers, texts and booleans"
+        ) from None
+    connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=timeout)
+    try:
         connection.request(
             "POST",
             parts.path.rstrip("/") + path,

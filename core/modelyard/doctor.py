@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import sys
@@ -72,6 +73,7 @@ def _project(root: Path, plugins: PluginManager) -> Iterator[Check]:
     yield from _guarded("services", lambda: _services(yard))
     yield from _guarded("ledger", lambda: _ledgers(yard))
     yield from _guarded("stages", lambda: _stages(yard, plugins))
+    yield from _guarded("settings", lambda: _provider_tables(yard, plugins))
 
 
 def _settings(yard: Yard) -> Check:
@@ -81,9 +83,9 @@ def _settings(yard: Yard) -> Check:
 def _services(yard: Yard) -> Check:
     died = [service for service in yard.services() if service.status == "died"]
     if died:
-        names = ", ".join(service.name for service in died)
+        said = "; ".join(f"{service.name} died: {service.message}" for service in died)
         hint = f"modelyard logs {died[0].name}, then modelyard up"
-        return Check(name="services", status="failed", message=f"{names} died", hint=hint)
+        return Check(name="services", status="failed", message=said, hint=hint)
     return Check(name="services", status="ok", message="none died")
 
 
@@ -110,6 +112,22 @@ def _stages(yard: Yard, plugins: PluginManager) -> Iterator[Check]:
             )
         else:
             yield Check(name=stage, status="ok", message=name)
+
+
+def _provider_tables(yard: Yard, plugins: PluginManager) -> Iterator[Check]:
+    """Also the tables of providers that are not chosen: those are read by nobody else."""
+    offered = {name: stage for stage in STAGES for name in plugins.names(stage)}
+    for name in yard.settings.providers:
+        if name not in offered:
+            near = difflib.get_close_matches(name, offered, n=1)
+            yield Check(
+                name=f"providers.{name}",
+                status="warning",
+                message=f"nobody offers a provider '{name}', so nobody reads its settings",
+                hint=f"did you mean [providers.{near[0]}]?" if near else "modelyard plugins list",
+            )
+        else:
+            yard.provider_settings(offered[name], name)
 
 
 def _plugins(plugins: PluginManager) -> Iterator[Check]:

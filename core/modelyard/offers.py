@@ -89,7 +89,8 @@ class CheckOffer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginInfo:
-    """What `modelyard plugins list` shows. `status`: `ok`, `disabled`, `needs extra`, `broken`."""
+    """What `modelyard plugins list` shows. `status`: `ok`, `disabled`, `needs extra`, `conflict`
+    (another plugin offers the same name), `broken`."""
 
     name: str
     distribution: str

@@ -302,10 +302,22 @@ class PluginManager:
             offers[hook.removeprefix("modelyard_")] = tuple(offer.name for offer in mine)
             missing |= {o.install or ", ".join(m): o.name for o in mine if (m := missing_requirements(o))}
         info = replace(self._infos[info.name], offers=offers)
+        if info.status == "ok" and (taken := self._taken_names(info.name)):
+            return replace(info, status="conflict", message=taken)
         if info.status == "ok" and missing:
             message = f"pip install '{next(iter(missing))}'"
             return replace(info, status="needs extra", message=message)
         return info
+
+    def _taken_names(self, plugin: str) -> str:
+        """Which of the plugin's provider names somebody else offers too: nobody can use those."""
+        said = []
+        for stage, hook in _HOOK_OF_STAGE.items():
+            offered = self.offers(hook)
+            for mine in (o for o in offered if o.plugin.name == plugin):
+                others = [o.source for o in offered if o is not mine and o.offer.name == mine.offer.name]
+                said += [f"the {stage} provider '{mine.offer.name}' is offered by {o} too" for o in others]
+        return "; ".join(said)
 
     def _unknown_provider(self, stage: str, name: str, everything: list[Offered]) -> ConfigError:
         offered = ", ".join(f"{o.offer.name} (by {o.plugin.distribution})" for o in everything)

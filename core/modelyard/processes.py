@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -104,7 +105,8 @@ class ProcessServices:
     # -- starting and ending ------------------------------------------------------------------
 
     def start(self, spec: ServiceSpec) -> Service:
-        """Start it and wait until it is ready; one that runs with the same spec is left alone.
+        """Start it and wait until it is ready; one that runs with the same spec is left alone. The
+        message says so when somebody else had taken its port.
 
         Raises:
             EnvironmentFault: `service-died`, `service-not-ready`, with its last lines in `details`.
@@ -117,8 +119,13 @@ class ProcessServices:
                     self._await(spec, record)
                 return self._service(spec.name, record)
             self._end(spec.name, record)
-            record = self._started(spec, digest, record["port"] if record else None)
-            return self._service(spec.name, record)
+            wanted = record["port"] if record else None
+            record = self._started(spec, digest, wanted)
+            service = self._service(spec.name, record)
+            if wanted in (None, service.port):
+                return service
+            note = f"port {wanted} was taken: it answers on {service.port} now"
+            return replace(service, message=note)
 
     def stop(self, name: str, *, grace: float = 10.0) -> None:
         """End it and all it started: TERM, then KILL after `grace` seconds. A damaged record does not

@@ -305,7 +305,8 @@ class Promotion(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision(Record):
-    """One state of an endpoint's predictor; `traffic` is its share in percent."""
+    """One state of an endpoint's predictor; `traffic` is its share in percent. `failed`: it is not
+    ready and will not be by waiting; `message` says why."""
 
     name: str
     number: int
@@ -315,6 +316,7 @@ class Revision(Record):
     traffic: int
     ready: bool
     created: datetime
+    failed: bool = False
     message: str = ""
 
 
@@ -333,6 +335,19 @@ class Endpoint(Record):
     created: datetime
     message: str = ""
     target: str = "local"
+
+    @property
+    def loads(self) -> bool:
+        """Whether it will be ready if one waits."""
+        return (
+            self.url is not None and not self.ready and not any(r.failed for r in self.revisions if r.traffic)
+        )
+
+    @property
+    def reason(self) -> str:
+        """What its revisions with traffic, and it itself, have to say."""
+        said = [*(revision.message for revision in self.revisions if revision.traffic), self.message]
+        return "; ".join(dict.fromkeys(filter(None, said))) or "it gave no reason"
 
     def predict(
         self,

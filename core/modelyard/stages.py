@@ -73,6 +73,9 @@ class Services(Protocol):
     def stop(self, name: str) -> None:
         """End the process and its children (TERM, then KILL); nothing happens if it does not run."""
 
+    def forget(self, name: str) -> None:
+        """End it, and be as if it had never been started; its log stays."""
+
     def get(self, name: str) -> Service | None:
         """The service as it is now, or None if it was never started."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 from modelyard import project
 from modelyard.active import ActiveRun
 from modelyard.areas import Data, Endpoints, Models, Monitoring, Runs
-from modelyard.errors import ConfigError, MissingRequirementError, UsageError
+from modelyard.errors import (
+    ConfigError,
+    EnvironmentFault,
+    MissingRequirementError,
+    ModelyardError,
+    UsageError,
+)
 from modelyard.lineage import Node, trace
 from modelyard.promotion import Promotions
 from modelyard.records import GateResult, ModelVersion, Promotion, Service
@@ -23,6 +30,9 @@ if TYPE_CHECKING:
     from modelyard.plugins import PluginManager
     from modelyard.processes import ProcessServices
     from modelyard.stages import DataStore, Monitor, Registry, Server, Tracker
+
+#: Seconds that `up` waits for a model that loads.
+_PATIENCE = 120.0
 
 
 def init(folder: str | Path = ".", *, name: str | None = None) -> Yard:
@@ -147,8 +157,26 @@ class Yard:
     # -- background processes ---------------------------------------------------------------
 
     def up(self, progress: Callable[[str], None] = lambda _: None) -> list[Service]:
-        """Start every background process that the project's providers want."""
-        return [self._start(spec, progress) for stage in STAGES for spec in self._services_of(stage)]
+        """Start every background process that the project's providers want, and wait until every
+        endpoint answers. One that can't be started hinders no other.
+
+        Raises:
+            ModelyardError: the first process that could not be started.
+            EnvironmentFault: `endpoint-not-ready`, with the reason.
+        """
+        started, faults = [], []
+        for stage in STAGES:
+            for spec in self._services_of(stage):
+                progress(f"starting {spec.name}")
+                try:
+                    started.append(self.processes.start(spec))
+                except ModelyardError as fault:
+                    faults.append(fault)
+        if faults:
+            raise faults[0]
+        if self._available("serving"):
+            self._await_endpoints(progress)
+        return started
 
     def down(self, progress: Callable[[str], None] = lambda _: None) -> list[Service]:
         """End every background process of the project."""
@@ -162,9 +190,20 @@ class Yard:
         """The background processes as they are now."""
         return self.processes.all()
 
-    def _start(self, spec: Any, progress: Callable[[str], None]) -> Service:
-        progress(spec.name)
-        return self.processes.start(spec)
+    def _await_endpoints(self, progress: Callable[[str], None]) -> None:
+        """Until each is ready, or will not be by waiting, or nothing changed for two minutes."""
+        seen, deadline = None, 0.0
+        while loading := [found for found in self.server.endpoints() if found.loads]:
+            if loading != seen:
+                progress(f"waiting for {', '.join(found.name for found in loading)}: loading the model")
+                seen, deadline = loading, time.monotonic() + _PATIENCE
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        silent = [found for found in self.server.endpoints() if not found.ready]
+        if silent:
+            said = "; ".join(f"'{found.name}' is not ready: {found.reason}" for found in silent)
+            raise EnvironmentFault("endpoint-not-ready", said, f"modelyard endpoints logs {silent[0].name}")
 
     def _services_of(self, stage: StageName) -> Sequence[Any]:
         if stage not in ("serving", "monitoring") or not self._available(stage):
@@ -237,6 +276,30 @@ class Yard:
             self._opened[key] = self.plugins.open(stage, name, self._context(stage, name))
         return self._opened[key]
 
+    def provider_settings(self, stage: StageName, name: str) -> BaseModel | None:
+        """The validated table `[providers.NAME]`; None for a provider that takes no settings.
+
+        Raises:
+            ConfigError: `config-unknown-key`, `config-missing-key` or `config-wrong-value`, with the key.
+        """
+        from modelyard.config import PROJECT_FILE, validate
+
+        model = self.plugins.find(stage, name).offer.settings
+        values = self.settings.providers.get(name, {})
+        where = str(self.root / PROJECT_FILE)
+        if model is not None:
+            validated: BaseModel = validate(
+                model(), values, where, f"providers.{name}", self.settings.origins
+            )
+            return validated
+        if values:
+            raise ConfigError(
+                "config-unknown-key",
+                f"{where}: providers.{name}.{next(iter(values))}: '{name}' takes no settings",
+                f"edit {where}",
+            )
+        return None
+
     def serves(self) -> bool:
         """Whether the project's server can be used here (its extra is installed)."""
         return self._available("serving")
@@ -264,30 +327,11 @@ class Yard:
             project=self.name,
             root=self.root,
             state=state,
-            settings=self._provider_settings(stage, name),
+            settings=self.provider_settings(stage, name),
             services=self.processes,
             resolve_model=self.models.resolve,
             event_sink=self._event_sink,
         )
-
-    def _provider_settings(self, stage: StageName, name: str) -> BaseModel | None:
-        from modelyard.config import PROJECT_FILE, validate
-
-        model = self.plugins.find(stage, name).offer.settings
-        values = self.settings.providers.get(name, {})
-        where = str(self.root / PROJECT_FILE)
-        if model is not None:
-            validated: BaseModel = validate(
-                model(), values, where, f"providers.{name}", self.settings.origins
-            )
-            return validated
-        if values:
-            raise ConfigError(
-                "config-unknown-key",
-                f"{where}: providers.{name}.{next(iter(values))}: '{name}' takes no settings",
-                f"edit {where}",
-            )
-        return None
 
     def _event_sink(self) -> str | None:
         try:

@@ -52,7 +52,7 @@ class KserveServer:
 
     def services(self) -> Sequence[ServiceSpec]:
         """See `Server.services`."""
-        return [self._spec(self._desired(name)) for name in self._names()]
+        return [self._spec(wanted) for name in self._names() if (wanted := self._undamaged(name))]
 
     # -- changing ---------------------------------------------------------------------------
 
@@ -80,7 +80,7 @@ class KserveServer:
         with self._locked(name):
             with suppress(CorruptStateError):  # it goes away, whatever it says
                 self._desired(name)
-            self._context.services.stop(_service(name))
+            self._context.services.forget(_service(name))
             sockets = states.sockets(self._at(name))
             if states.is_private(sockets):  # left by a gateway that was killed
                 shutil.rmtree(sockets, ignore_errors=True)
@@ -210,16 +210,13 @@ class KserveServer:
         return path
 
     def _started(self, wanted: Desired, wait: bool) -> Endpoint:
-        before = self._context.services.get(_service(wanted.name))
         try:
             service = self._context.services.start(self._spec(wanted))
         except EnvironmentFault:
             self._require_unchanged(wanted)
             raise
-        moved = before is not None and before.port != service.port
-        note = f"port {before.port} was taken: it answers on {service.port} now" if before and moved else ""
         endpoint = self._awaited(wanted) if wait else self._endpoint(wanted)
-        return replace(endpoint, message="; ".join(filter(None, [note, endpoint.message])))
+        return replace(endpoint, message="; ".join(filter(None, [service.message, endpoint.message])))
 
     def _awaited(self, wanted: Desired) -> Endpoint:
         self._await(wanted)
@@ -327,6 +324,7 @@ class KserveServer:
                 traffic=split.get(r.number, 0),
                 ready=ready[r.number],
                 created=datetime.fromisoformat(r.created),
+                failed=bool(seen.get(str(r.number), {}).get("failed")),
                 message=seen.get(str(r.number), {}).get("message", ""),
             )
             for r in reversed(wanted.revisions)
@@ -360,6 +358,12 @@ class KserveServer:
                 "modelyard endpoints apply -f FILE",
             )
         return found
+
+    def _undamaged(self, name: str) -> Desired | None:
+        """None for an endpoint with a damaged file: `endpoints` says so, and the others live on."""
+        with suppress(CorruptStateError):
+            return self._desired(name)
+        return None
 
     def _names(self) -> list[str]:
         return sorted(file.parent.name for file in self._folder.glob(f"*/{states.DESIRED}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from modelyard import console
 from modelyard.cli.base import Session, json_option
 from modelyard.errors import NotFoundError, UsageError
 from modelyard.records import Endpoint
+from modelyard.state import os_errors
 
 
 @click.group()
@@ -72,7 +74,9 @@ def show(session: Session, name: str) -> None:
 @endpoints.command()
 @click.argument("name")
 @click.option("-d", "--data", "rows", help="Rows as JSON: a list of objects or of lists.")
-@click.option("-f", "--file", "file", type=click.Path(path_type=Path), help="The same from a file.")
+@click.option(
+    "-f", "--file", "file", type=click.Path(path_type=Path), help="The same from a file (- is stdin)."
+)
 @click.option("--protocol", type=click.Choice(["v1", "v2"]), default="v1", show_default=True)
 @json_option
 def invoke(session: Session, name: str, rows: str | None, file: Path | None, protocol: Any) -> None:
@@ -139,18 +143,23 @@ def delete(session: Session, name: str) -> None:
 def _rows(text: str | None, file: Path | None) -> Any:
     if (text is None) == (file is None):
         raise UsageError("rows-missing", "give the rows with --data or --file (one of them)")
-    if file is not None:
-        if not file.is_file():
-            raise NotFoundError("file-not-found", f"there is no file {file}")
-        text = file.read_text(encoding="utf-8")
     try:
-        rows = json.loads(text or "")
+        rows = json.loads(text if text is not None else _read(file or Path("-")))
     except ValueError as fault:
         raise UsageError("rows-invalid", f"the rows are not JSON: {fault}") from None
     rows = rows.get("instances", rows) if isinstance(rows, dict) else rows
     if not isinstance(rows, list):
         raise UsageError("rows-invalid", "the rows are not a list", "give a list of objects or of lists")
     return rows
+
+
+def _read(file: Path) -> bytes:
+    if file == Path("-"):
+        return sys.stdin.buffer.read()
+    if not file.is_file():
+        raise NotFoundError("file-not-found", f"there is no file {file}")
+    with os_errors(file):
+        return file.read_bytes()
 
 
 def _print_endpoint(endpoint: Endpoint) -> None:

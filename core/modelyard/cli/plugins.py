@@ -56,7 +56,7 @@ def check(session: Session, name: str | None) -> int:
             click.echo(f"{info.status:12} {info.name} of {info.distribution}: {info.message or hooks}")
 
     session.show([_values(info) for info in infos], human)
-    return 3 if any(info.status == "broken" for info in infos) else 0
+    return 3 if any(info.status in ("broken", "conflict") for info in infos) else 0
 
 
 def _manager(session: Session) -> PluginManager:

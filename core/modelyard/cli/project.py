@@ -42,7 +42,7 @@ def up(session: Session) -> None:
       modelyard up
     """
     with console.waiting("starting background processes"):
-        services = session.yard.up(lambda name: session.say(f"starting {name}"))
+        services = session.yard.up(session.say)
     session.show(services, lambda: _print_services(services))
 
 

@@ -21,13 +21,13 @@ def start(*words: str, cwd: Path, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "modelyard", *words],
         cwd=cwd, env={**os.environ, **env},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-def modelyard(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def modelyard(*words: str, cwd: Path, typed: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     process = start(*words, cwd=cwd, **env)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(typed, timeout=120)
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
@@ -94,8 +94,10 @@ def test_a_port_that_somebody_took(project: Path) -> None:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", port))
         taken.listen()
-        assert modelyard("up", cwd=project).returncode == 0
+        said = modelyard("up", cwd=project)
+        assert said.returncode == 0
         now = monitor(project)
+    assert f"port {port} was taken: it answers on {now['port']} now" in said.stdout
     assert now["status"] == "running"
     assert now["port"] != port
 
@@ -109,6 +111,58 @@ def test_a_reboot_is_over_with_up(project: Path) -> None:
     assert "died" in shown.stdout
     assert modelyard("up", cwd=project).returncode == 0
     assert monitor(project)["status"] == "running"
+
+
+def _endpoint(project: Path, name: str) -> Path:
+    """Applies an endpoint of a model that lies in the project; where its state is."""
+    from modelyard.testing.models import save_mlflow_folder
+
+    pytest.importorskip("kserve")
+    if not (project / "constant").exists():
+        save_mlflow_folder(project / "constant", 0.5)
+    content = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "mlflow"}, "storageUri": "constant"}}},
+    }
+    (project / f"{name}.yaml").write_text(json.dumps(content))
+    done = modelyard("endpoints", "apply", "-f", f"{name}.yaml", cwd=project)
+    assert done.returncode == 0, done.stderr
+    return project / ".modelyard" / "kserve" / "endpoints" / name / "desired.json"
+
+
+def test_up_is_over_when_every_endpoint_answers(project: Path) -> None:
+    _endpoint(project, "sunny")
+    assert modelyard("down", cwd=project).returncode == 0
+    done = modelyard("up", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "waiting for sunny: loading the model" in done.stdout
+    rows = json.dumps([{"temp": 1.0, "wind speed": 2.0}])
+    asked = modelyard("endpoints", "invoke", "sunny", "-f", "-", cwd=project, typed=rows)
+    assert asked.stdout.startswith("0.5\n"), asked.stderr
+    assert modelyard("endpoints", "delete", "sunny", cwd=project).returncode == 0
+    assert "sunny" not in modelyard("status", cwd=project).stdout
+
+
+def test_an_endpoint_that_can_not_come_up_hinders_no_other(project: Path) -> None:
+    _endpoint(project, "sunny")
+    damaged = _endpoint(project, "cloudy")
+    assert modelyard("down", cwd=project).returncode == 0
+    whole = damaged.read_text()
+    damaged.write_text(whole[:100])
+    said = refused(modelyard("up", cwd=project), 8, "endpoint-not-ready")
+    assert "'cloudy' is not ready: " in said
+    assert f"{damaged} is damaged" in said
+    assert "sunny" not in said
+    listed = {e["name"]: e for e in json.loads(modelyard("endpoints", "list", "--json", cwd=project).stdout)}
+    assert listed["sunny"]["ready"]
+    damaged.write_text(whole)
+    (project / "constant" / "MLmodel").write_text("flavors: {}\n")
+    assert modelyard("down", cwd=project).returncode == 0
+    said = refused(modelyard("up", cwd=project), 8, "endpoint-not-ready")
+    assert "'cloudy' is not ready: " in said
+    assert "'sunny' is not ready: " in said
 
 
 def test_a_damaged_journal_of_the_demo(project: Path) -> None:

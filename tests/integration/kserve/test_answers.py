@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,7 +60,8 @@ def asked(endpoint: Endpoint, times: int, rows: Any) -> Counter[str]:
 
 def test_a_canary_of_20_percent_gets_a_fifth_of_300_requests(endpoint: Endpoint, rows: Any) -> None:
     counted = asked(endpoint, 300, rows)
-    assert 0.12 * 300 <= counted["2"] <= 0.28 * 300, counted
+    sigma = math.sqrt(0.2 * 0.8 * 300)
+    assert abs(counted["2"] - 60) < 5 * sigma, f"chance alone does that once in two million runs: {counted}"
     assert counted["1"] + counted["2"] == 300
 
 

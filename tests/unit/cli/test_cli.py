@@ -140,6 +140,37 @@ def test_a_corrupt_service_file_is_named(project: Path) -> None:
     done = modelyard("logs", "monitor", cwd=project)
     assert done.returncode == 9
     assert "monitor.json is damaged" in done.stderr
+    found = modelyard("doctor", cwd=project)
+    assert found.returncode == 8
+    assert "FAIL  services: monitor died: " in found.stdout
+    assert "monitor.json is damaged" in found.stdout
+
+
+def test_the_doctor_reads_the_settings_of_every_provider(project: Path) -> None:
+    def doctor(table: str) -> str:
+        with (project / "modelyard.toml").open("a") as file:
+            file.write(table)
+        return modelyard("doctor", cwd=project).stdout
+
+    said = doctor("[providers.kserv]\n")
+    assert "warn  providers.kserv: nobody offers a provider 'kserv'" in said
+    assert "did you mean [providers.kserve]?" in said
+    said = doctor("[providers.kserve]\nready_timout = 5\n")
+    assert "FAIL  settings: " in said
+    assert "unknown key 'providers.kserve.ready_timout'; did you mean 'ready_timeout'?" in said
+
+
+def test_two_plugins_that_offer_one_name_fail_the_check(project: Path) -> None:
+    (project / "modelyardfile.py").write_text(
+        "import modelyard\n"
+        "from modelyard.offers import Offer\n"
+        "@modelyard.hookimpl\n"
+        "def modelyard_trackers():\n"
+        "    yield Offer(name='mlflow', factory=dict, summary='mine')\n"
+    )
+    done = modelyard("plugins", "check", "modelyardfile.py", cwd=project)
+    assert done.returncode == 3
+    assert "the track provider 'mlflow' is offered by mlflow (from modelyard) too" in done.stdout
 
 
 def test_a_broken_ledger_is_status_9(project: Path) -> None:

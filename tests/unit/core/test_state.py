@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -114,3 +115,15 @@ def test_the_second_one_is_told_who_holds_the_lock(tmp_path: Path) -> None:
         holder.stdout.close()
     with locked(lock, timeout=5):
         pass  # the system freed it when its holder was killed
+
+
+@pytest.mark.parametrize(("umask", "rights"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_have_the_rights_that_the_user_wants(tmp_path: Path, umask: int, rights: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_json(tmp_path / "open.json", 1)
+        write_json(tmp_path / "secret.json", 1, mode=0o600)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "open.json").stat().st_mode & 0o777 == rights
+    assert (tmp_path / "secret.json").stat().st_mode & 0o777 == 0o600
