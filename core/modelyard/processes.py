@@ -130,27 +130,18 @@ class ProcessServices:
     def stop(self, name: str, *, grace: float = 10.0) -> None:
         """End it and all it started: TERM, then KILL after `grace` seconds. A damaged record does not
         hinder that, and stays as it is."""
-        if not self._lock(name).exists():
-            return
-        with self._locked(name, 90, "stopping"):
-            try:
-                record = self._read(name)
-            except CorruptStateError:
-                self._end(name, None, grace)
-                return
-            if record is None:
-                return
-            ran = _alive(record)
-            self._end(name, record, grace)
-            if ran or not record["stopped"]:
-                write_json(self._file(name), {**record, "stopped": True}, mode=0o600)
-                self._note(name, "stopped")
+        if self._lock(name).exists():
+            with self._locked(name, 90, "stopping"):
+                self._stop(name, grace)
 
     def forget(self, name: str) -> None:
         """End it and remove its record; its log stays."""
-        self.stop(name)
-        with contextlib.suppress(FileNotFoundError), os_errors(self._file(name)):
-            self._file(name).unlink(missing_ok=True)
+        if self._lock(name).exists() or self._file(name).exists():
+            # In one: the record of one that is started meanwhile must stay.
+            with self._locked(name, 90, "stopping"):
+                self._stop(name)
+                with os_errors(self._file(name)):
+                    self._file(name).unlink(missing_ok=True)
 
     # -- the steps ----------------------------------------------------------------------------
 
@@ -215,6 +206,20 @@ class ProcessServices:
             time.sleep(0.03)
         record["ready"] = True
         write_json(self._file(spec.name), record, mode=0o600)
+
+    def _stop(self, name: str, grace: float = 10.0) -> None:
+        try:
+            record = self._read(name)
+        except CorruptStateError:
+            self._end(name, None, grace)
+            return
+        if record is None:
+            return
+        ran = _alive(record)
+        self._end(name, record, grace)
+        if ran or not record["stopped"]:
+            write_json(self._file(name), {**record, "stopped": True}, mode=0o600)
+            self._note(name, "stopped")
 
     def _end(self, name: str, record: Mapping[str, Any] | None, grace: float = 10.0) -> None:
         """Also without a record: somebody may have removed it while the process ran."""

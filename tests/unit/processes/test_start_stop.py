@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -10,12 +11,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from modelyard import processes
 from modelyard.errors import CorruptStateError, EnvironmentFault, NotFoundError
 from modelyard.processes import ProcessServices, child_env
 from modelyard.records import Service
@@ -381,6 +384,26 @@ def test_forgetting_ends_it_and_keeps_the_log(services: ProcessServices, sleep: 
     services.forget("web")
     assert services.all() == []
     assert any("starting web" in line for line in services.logs("web"))
+
+
+def test_one_that_is_started_while_it_is_forgotten_is_remembered(
+    services: ProcessServices, sleep: Make, monkeypatch: pytest.MonkeyPatch, lives: Callable[[int], bool]
+) -> None:
+    services.start(sleep())
+    held = processes.locked
+
+    @contextlib.contextmanager
+    def and_then_started(path: Path, **given: Any) -> Iterator[None]:
+        with held(path, **given):
+            yield
+        monkeypatch.undo()
+        services.start(sleep())  # somebody waited for the lock
+
+    monkeypatch.setattr(processes, "locked", and_then_started)
+    services.forget("web")
+    (found,) = services.all()
+    assert found.status == "running"
+    assert lives(found.pid or 0)
 
 
 @pytest.mark.parametrize("name", ["", "../web", "a/b", ".hidden"])
