@@ -116,24 +116,27 @@ def _plain(value: Any) -> Any:
 def _tensors(instances: Sequence[Any]) -> list[dict[str, Any]]:
     first = instances[0] if instances else []
     for number, row in enumerate(instances, start=1):
-        _require_alike(first, row, number)
+        if said := _difference(first, row):
+            raise UsageError(
+                "rows-invalid",
+                f"row {number} {said}",
+                "give every row the same columns, or use the protocol v1",
+            )
     if isinstance(first, Mapping):
         return [_tensor(name, [row[name] for row in instances], [len(instances)]) for name in first]
     flat = [value for row in instances for value in row]
     return [_tensor("input-0", flat, [len(instances), len(first)])]
 
 
-def _require_alike(first: Any, row: Any, number: int) -> None:
-    """V2 sends columns, so every row needs what the first one has."""
+def _difference(first: Any, row: Any) -> str:
+    """What keeps the row from standing in columns with the first one; V2 sends columns."""
     if isinstance(row, Mapping) and isinstance(first, Mapping):
         differing = sorted(row.keys() ^ first.keys())
-        said = f"row {number} and row 1 differ in '{differing[0]}'" if differing else ""
-    elif isinstance(row, list) and isinstance(first, list):
-        said = f"row {number} has {len(row)} values, row 1 has {len(first)}" * (len(row) != len(first))
-    else:
-        said = f"row {number} is {row!r:.40}, neither a dict nor a list like row 1"
-    if said:
-        raise UsageError("rows-invalid", said, "give every row the same columns, or use the protocol v1")
+        return f"and row 1 differ in '{differing[0]}'" if differing else ""
+    if isinstance(row, list) and isinstance(first, list):
+        same = len(row) == len(first)
+        return "" if same else f"has {len(row)} values, row 1 has {len(first)}"
+    return f"is {row!r:.40}, neither a dict nor a list like row 1"
 
 
 def _tensor(name: str, data: list[Any], shape: list[int]) -> dict[str, Any]:

@@ -11,12 +11,15 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from modelyard.errors import ConfigError, UsageError
 from modelyard.state import fault_of
+
+if TYPE_CHECKING:
+    from modelyard.offers import Offer
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -106,6 +109,25 @@ def load_settings(root: Path, overrides: Sequence[str] = ()) -> Settings:
     settings = validate(Settings, values, str(root / PROJECT_FILE), origins=origins)
     settings._origins = origins
     return settings
+
+
+def provider_settings(settings: Settings, root: Path, offer: Offer[Any]) -> BaseModel | None:
+    """The validated table `[providers.NAME]` of a provider; None for one that takes no settings.
+
+    Raises:
+        ConfigError: `config-unknown-key`, `config-missing-key` or `config-wrong-value`, with the key.
+    """
+    values = settings.providers.get(offer.name, {})
+    where = str(root / PROJECT_FILE)
+    if offer.settings is not None:
+        return validate(offer.settings(), values, where, f"providers.{offer.name}", settings.origins)
+    if values:
+        raise ConfigError(
+            "config-unknown-key",
+            f"{where}: providers.{offer.name}.{next(iter(values))}: '{offer.name}' takes no settings",
+            f"edit {where}",
+        )
+    return None
 
 
 def load_gates(root: Path) -> list[GateTable]:

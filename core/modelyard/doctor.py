@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from modelyard.config import provider_settings
 from modelyard.errors import ModelyardError, NotFoundError
 from modelyard.plugins import PluginManager, missing_requirements
 from modelyard.project import find_root
@@ -127,7 +128,7 @@ def _provider_tables(yard: Yard, plugins: PluginManager) -> Iterator[Check]:
                 hint=f"did you mean [providers.{near[0]}]?" if near else "modelyard plugins list",
             )
         else:
-            yard.provider_settings(offered[name], name)
+            provider_settings(yard.settings, yard.root, plugins.find(offered[name], name).offer)
 
 
 def _plugins(plugins: PluginManager) -> Iterator[Check]:

@@ -11,21 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 from modelyard import project
 from modelyard.active import ActiveRun
 from modelyard.areas import Data, Endpoints, Models, Monitoring, Runs
-from modelyard.errors import (
-    ConfigError,
-    EnvironmentFault,
-    MissingRequirementError,
-    ModelyardError,
-    UsageError,
-)
+from modelyard.errors import EnvironmentFault, MissingRequirementError, ModelyardError, UsageError
 from modelyard.lineage import Node, trace
 from modelyard.promotion import Promotions
 from modelyard.records import GateResult, ModelVersion, Promotion, Service
 from modelyard.stages import STAGES, StageContext, StageName
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from modelyard.config import Settings
     from modelyard.plugins import PluginManager
     from modelyard.processes import ProcessServices
@@ -174,7 +166,7 @@ class Yard:
                     faults.append(fault)
         if faults:
             raise faults[0]
-        if self._available("serving"):
+        if self.serves():
             self._await_endpoints(progress)
         return started
 
@@ -276,30 +268,6 @@ class Yard:
             self._opened[key] = self.plugins.open(stage, name, self._context(stage, name))
         return self._opened[key]
 
-    def provider_settings(self, stage: StageName, name: str) -> BaseModel | None:
-        """The validated table `[providers.NAME]`; None for a provider that takes no settings.
-
-        Raises:
-            ConfigError: `config-unknown-key`, `config-missing-key` or `config-wrong-value`, with the key.
-        """
-        from modelyard.config import PROJECT_FILE, validate
-
-        model = self.plugins.find(stage, name).offer.settings
-        values = self.settings.providers.get(name, {})
-        where = str(self.root / PROJECT_FILE)
-        if model is not None:
-            validated: BaseModel = validate(
-                model(), values, where, f"providers.{name}", self.settings.origins
-            )
-            return validated
-        if values:
-            raise ConfigError(
-                "config-unknown-key",
-                f"{where}: providers.{name}.{next(iter(values))}: '{name}' takes no settings",
-                f"edit {where}",
-            )
-        return None
-
     def serves(self) -> bool:
         """Whether the project's server can be used here (its extra is installed)."""
         return self._available("serving")
@@ -321,13 +289,15 @@ class Yard:
         return not missing_requirements(offered.offer)
 
     def _context(self, stage: StageName, name: str) -> StageContext:
+        from modelyard.config import provider_settings
+
         state = self.state / name
         state.mkdir(parents=True, exist_ok=True)
         return StageContext(
             project=self.name,
             root=self.root,
             state=state,
-            settings=self.provider_settings(stage, name),
+            settings=provider_settings(self.settings, self.root, self.plugins.find(stage, name).offer),
             services=self.processes,
             resolve_model=self.models.resolve,
             event_sink=self._event_sink,

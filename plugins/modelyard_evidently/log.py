@@ -82,9 +82,7 @@ def append(state: Path, place: Place, rows: Sequence[Row]) -> None:
         columns[FEATURE + name] = pa.array([convert(value) for value in values], form)
     folder = folder_of(state, *place[:3]) / place.month
     _write_part(folder, pa.table(columns), time.time_ns())
-    # The rows are stored. A merge for which there is no room would have the writer store them again.
-    with contextlib.suppress(EnvironmentFault, OSError):
-        _merge(folder, time.time_ns())
+    _merge(folder, time.time_ns())
 
 
 def set_kinds(state: Path, endpoint: str, model: str, version: str, kinds: Mapping[str, str]) -> None:
@@ -122,8 +120,7 @@ def add_labels(state: Path, endpoint: str, labels: Iterable[Label]) -> int:
                 }
             )
             _write_part(folder, table, sequence + len(piece) - 1)
-            with contextlib.suppress(EnvironmentFault, OSError):
-                _merge(folder, sequence + len(piece) - 1)
+            _merge(folder, sequence + len(piece) - 1)
         count += len(piece)
     return count
 
@@ -288,21 +285,26 @@ def _write_part(folder: Path, table: Any, sequence: int) -> Path:
 
 
 def _merge(folder: Path, sequence: int) -> None:
-    """Make one part of many. Killed between writing and removing, rows lie there twice, which is harmless."""
-    small = [part for part in _parts(folder) if part.stat().st_size < _LARGE_PART]
-    if len(small) < _MANY_PARTS:
-        return
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
+    """Make one part of many. Killed between writing and removing, rows lie there twice, which is harmless.
 
-    try:
-        tables = [parquet.ParquetFile(part).read() for part in small]
-    except pa.ArrowInvalid:
-        return  # a damaged part is named where it is read; the others stay as they are
-    _write_part(folder, pa.concat_tables(tables, promote_options="default"), sequence)
-    for part in small:
-        part.unlink()
-    sync_folder(folder)
+    Where there is no room for it all rows are stored as they are: an error would have the writer store
+    them again.
+    """
+    with contextlib.suppress(EnvironmentFault, OSError):
+        small = [part for part in _parts(folder) if part.stat().st_size < _LARGE_PART]
+        if len(small) < _MANY_PARTS:
+            return
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        try:
+            tables = [parquet.ParquetFile(part).read() for part in small]
+        except pa.ArrowInvalid:
+            return  # a damaged part is named where it is read; the others stay as they are
+        _write_part(folder, pa.concat_tables(tables, promote_options="default"), sequence)
+        for part in small:
+            part.unlink()
+        sync_folder(folder)
 
 
 def _kinds(folder: Path, rows: Sequence[Row]) -> dict[str, str]:

@@ -144,7 +144,7 @@ def _rows(text: str | None, file: Path | None) -> Any:
     if (text is None) == (file is None):
         raise UsageError("rows-missing", "give the rows with --data or --file (one of them)")
     try:
-        rows = json.loads(text if text is not None else _read(file or Path("-")))
+        rows = json.loads(_read(file) if file is not None else text or "")
     except ValueError as fault:
         raise UsageError("rows-invalid", f"the rows are not JSON: {fault}") from None
     rows = rows.get("instances", rows) if isinstance(rows, dict) else rows
