@@ -87,10 +87,10 @@ def _mounted(folder: Path, options: str) -> bool:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of 128 kB."""
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder on a disk of 128 kB, or as large as its parameter says."""
     folder = tmp_path / "small disk"
-    if os.geteuid() != 0 or not _mounted(folder, "size=128k"):
+    if os.geteuid() != 0 or not _mounted(folder, f"size={getattr(request, 'param', '128k')}"):
         pytest.skip("mounting a small tmpfs needs root and the right to mount")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)

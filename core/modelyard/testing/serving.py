@@ -355,6 +355,9 @@ class ServingSuite(StageSuite):
             "only the old revision may have traffic"
         )
         assert after.url == before.url, "the URL must stay"
+        assert all(r.failed and r.message for r in after.revisions if r.model == "broken"), (
+            "a revision that failed must say so, and why: or `modelyard up` waits for it"
+        )
         server.apply(manifest(name, f"models:/{MODEL}/2"))
         assert shares(server.get(name), 10) == {"2": 10}, "a good file must work after a bad one"
 

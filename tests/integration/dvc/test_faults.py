@@ -368,20 +368,7 @@ def test_a_half_made_dvc_folder_is_completed(project: Path, open_store: Callable
     assert "analytics = false" in (project / ".dvc" / "config").read_text()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MB, if this machine lets us have one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
+@pytest.mark.parametrize("small_disk", ["1m"], indirect=True)
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
     small_disk: Path, tmp_path: Path, open_store: Callable[..., Any]
 ) -> None:
@@ -396,6 +383,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
     assert store.add(path).size == 200_000
 
 
+@pytest.mark.parametrize("small_disk", ["1m"], indirect=True)
 def test_a_full_remote_is_one_sentence(
     small_disk: Path, project: Path, open_store: Callable[..., Any]
 ) -> None:
@@ -409,6 +397,7 @@ def test_a_full_remote_is_one_sentence(
     assert not store.get("big").published
 
 
+@pytest.mark.parametrize("small_disk", ["1m"], indirect=True)
 def test_a_read_only_project_can_be_read_and_says_what_it_lacks(
     small_disk: Path, tmp_path: Path, open_store: Callable[..., Any]
 ) -> None:
