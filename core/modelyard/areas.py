@@ -291,7 +291,7 @@ class Monitoring(Area):
         return self._yard.monitor_provider.metrics()
 
     def report(self, endpoint: str, out: str | Path, *, version: str | None = None) -> Path:
-        """Write the human report (HTML) of the newest window."""
+        """Write the human report (HTML) of the newest window with enough rows."""
         return self._yard.monitor_provider.report(endpoint, Path(out), version=version)
 
     def _require_known(self, endpoint: str) -> None:

@@ -390,7 +390,8 @@ class Monitor(Protocol):
         """The finished windows in Prometheus' text format, as the exporter serves them."""
 
     def report(self, endpoint: str, out: Path, *, version: str | None = None) -> Path:
-        """Write the human report of the newest window as HTML; returns the file."""
+        """Write the human report of the newest window with enough rows (the newest at all, if none has) as
+        HTML; returns the file."""
 
     def services(self) -> Sequence[ServiceSpec]:
         """The background processes that `modelyard up` starts (collector and exporter)."""

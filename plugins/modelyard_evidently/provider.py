@@ -140,7 +140,8 @@ class EvidentlyMonitor:
                 f"'{endpoint}' has no scored window yet",
                 f"modelyard monitor windows {endpoint}",
             )
-        window = max(stored, key=lambda w: (w.start, w.version))
+        # A few rows say little: a canary's, say, beside a month of the version that it was to replace.
+        window = max(stored, key=lambda w: (w.enough, w.start, w.rows))
         profile = self._profile(window.model, window.version)
         if profile is None:
             raise NotFoundError(
@@ -151,7 +152,12 @@ class EvidentlyMonitor:
         reader = log.Reader(self._state, endpoint)
         asked = partial(reader.frame, window.model, window.version, window.start, window.end)
         frame = log.read_again(asked)
-        return write(profile, frame, self._settings.window, out, self._state / "work")
+        heading = (
+            f"{window.model}/{window.version} at {endpoint}, {window.start:%Y-%m-%d %H:%M} to "
+            f"{window.end:%Y-%m-%d %H:%M} UTC: {window.rows} rows beside the reference"
+        )
+        work = self._state / "work"
+        return write(profile, frame, self._settings.window, out, heading=heading, work=work)
 
     def services(self) -> Sequence[ServiceSpec]:
         """See `Monitor.services`."""

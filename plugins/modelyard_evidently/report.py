@@ -9,6 +9,7 @@ belongs together in the training data is not together in it, and the report comp
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
 import subprocess
@@ -29,7 +30,7 @@ _MOST_ROWS = 20_000
 _TIMEOUT = 600
 
 
-def write(profile: Mapping[str, Any], frame: Any, unit: str, out: Path, work: Path) -> Path:
+def write(profile: Mapping[str, Any], frame: Any, unit: str, out: Path, *, heading: str, work: Path) -> Path:
     """Run the worker and put its page at `out`.
 
     Args:
@@ -37,6 +38,7 @@ def write(profile: Mapping[str, Any], frame: Any, unit: str, out: Path, work: Pa
         frame: the rows of a window.
         unit: how long the window is; thresholds depend on it.
         out: where the page goes.
+        heading: which window it is; Evidently's page does not say that.
         work: a folder for what is handed to the worker.
 
     Raises:
@@ -51,8 +53,15 @@ def write(profile: Mapping[str, Any], frame: Any, unit: str, out: Path, work: Pa
         _run_worker([str(given), str(rows), unit, str(page)])
         if not page.exists():
             raise _failed("it left no page")
-        write_bytes(out, page.read_bytes())
+        write_bytes(out, _headed(page.read_text(encoding="utf-8"), heading).encode())
     return out
+
+
+def _headed(page: str, heading: str) -> str:
+    said = html.escape(heading)
+    title = f'<h1 style="font: 1.4em sans-serif; text-align: center; color: #757575">{said}</h1>'
+    page = page.replace("<head>", f"<head><title>{said}</title>", 1)
+    return page.replace("<body>", f"<body>{title}", 1)
 
 
 def _run_worker(arguments: list[str]) -> None:

@@ -106,10 +106,10 @@ def labels(session: Session, endpoint: str, file: Path) -> None:
 @monitor.command()
 @click.argument("endpoint")
 @click.option("-o", "--out", default="report.html", show_default=True, help="Where to write it.")
-@click.option("--version", "model_version", help="Of this model version.  [default: the newest]")
+@click.option("--version", "model_version", help="Of this model version.  [default: any]")
 @json_option
 def report(session: Session, endpoint: str, out: str, model_version: str | None) -> None:
-    """Write Evidently's report of the newest window as one HTML file.
+    """Write Evidently's report of the newest window with enough rows as one HTML file.
 
     \b
     Example:

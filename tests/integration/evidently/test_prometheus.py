@@ -162,8 +162,10 @@ def test_the_page_of_evidently_is_whole_and_asks_nobody(
     (spy / "sitecustomize.py").write_text(_SPY)
     sample = rows(400, 2, temp=25.0)
     watched.feed.send(sample, time=START, prediction_id="warm")
+    watched.feed.send(rows(5, 2), time=START + timedelta(days=1), prediction_id="few")
     watched.monitor.add_labels(MODEL, labels_of("warm", sample))
-    watched.monitor.windows(MODEL, until=END)
+    newest, whole = watched.monitor.windows(MODEL, until=END)
+    assert (newest.enough, whole.enough) == (False, True)
     with monkeypatch.context() as spied:
         spied.setenv("PYTHONPATH", str(spy))
         spied.setenv("SPY", str(heard))
@@ -171,6 +173,12 @@ def test_the_page_of_evidently_is_whole_and_asks_nobody(
         page = watched.monitor.report(MODEL, tmp_path / "juli ä.html").read_text(encoding="utf-8")
     assert set(heard.read_text().splitlines()) == {"evidently with DO_NOT_TRACK=1"}
     assert list((watched.context.state / "work").iterdir()) == [], "no rows are left behind"
+    which = (
+        f"{MODEL}/{whole.version} at {MODEL}, {whole.start:%Y-%m-%d %H:%M} to {whole.end:%Y-%m-%d %H:%M} UTC"
+    )
+    heading = f"{which}: 400 rows beside the reference"
+    assert f"<title>{heading}</title>" in page
+    assert f">{heading}</h1>" in page
     for word in ("temp", "wind speed", "carrier"):
         assert word in page
     assert not re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//[^"]+"', page)
