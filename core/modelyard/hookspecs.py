@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from modelyard.components import Component
     from modelyard.offers import CheckOffer, GateOffer, Offer
     from modelyard.records import Endpoint, Promotion
     from modelyard.stages import DataStore, Monitor, Registry, Server, Tracker
@@ -117,6 +118,20 @@ def modelyard_checks() -> Iterable[CheckOffer]:  # type: ignore[empty-body]
 
     Returns:
         `CheckOffer` records; `run(root)` returns a `Check`. It must end within a few seconds.
+    """
+
+
+@hookspec
+def modelyard_sandbox_components() -> Iterable[Component]:  # type: ignore[empty-body]
+    """Offer parts of the sandbox, the local cluster that `modelyard sandbox up` boots.
+
+    Example:
+        @modelyard.hookimpl
+        def modelyard_sandbox_components():
+            yield Component(name="minimal-ui", summary="our page", version="1", objects=write_objects)
+
+    Returns:
+        `modelyard.components.Component` records; `objects(site)` yields Kubernetes objects.
     """
 
 

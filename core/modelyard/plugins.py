@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from modelyard import hookspecs, stages
+from modelyard.components import Component
 from modelyard.errors import ConfigError, ConflictError, MissingRequirementError, ModelyardError
 from modelyard.offers import CheckOffer, GateOffer, Offer, PluginInfo
 from modelyard.stages import StageContext, StageName
@@ -43,6 +44,11 @@ _HOOK_OF_STAGE: dict[StageName, str] = {
     "registry": "modelyard_registries",
     "serving": "modelyard_servers",
     "monitoring": "modelyard_monitors",
+}
+_RECORD_OF_HOOK: dict[str, type] = {
+    "modelyard_gates": GateOffer,
+    "modelyard_checks": CheckOffer,
+    "modelyard_sandbox_components": Component,
 }
 _PROTOCOL_OF_STAGE: dict[StageName, type] = {
     "track": stages.Tracker,
@@ -277,7 +283,7 @@ class PluginManager:
         return results
 
     def _ask(self, name: str, hook: str) -> list[Any]:
-        wanted: type = {"modelyard_gates": GateOffer, "modelyard_checks": CheckOffer}.get(hook, Offer)
+        wanted = _RECORD_OF_HOOK.get(hook, Offer)
         try:
             results = self._call(name, hook)
             with _stdout_is_the_commands():  # a generator does its work here
