@@ -114,6 +114,7 @@ class Component:
         images: the upstream references that its pods run, `repository:tag`.
         profiles: the profiles that hold it without being asked.
         requires: components that must be ready before it is applied; they come along with it.
+        after: components that must be ready before it where the sandbox holds them.
         releases: the files of others that `objects` reads.
         ports: what is reached from this machine.
         probe: when its workloads are available: None if it works, else what it still waits for
@@ -129,6 +130,7 @@ class Component:
     images: tuple[str, ...] = ()
     profiles: tuple[Profile, ...] = ()
     requires: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     releases: tuple[Release, ...] = ()
     ports: tuple[Port, ...] = ()
     probe: Callable[[Visit], str | None] = lambda _: None

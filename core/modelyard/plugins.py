@@ -346,8 +346,9 @@ def disabled_plugins() -> frozenset[str]:
 
 
 def missing_requirements(offer: Any) -> list[str]:
-    """The import names that an offer needs and this Python lacks; nothing is imported."""
-    return [name for name in getattr(offer, "requires", ()) if importlib.util.find_spec(name) is None]
+    """The import names that a provider needs and this Python lacks; nothing is imported."""
+    needed = offer.requires if isinstance(offer, Offer) else ()  # others import nothing heavy
+    return [name for name in needed if importlib.util.find_spec(name) is None]
 
 
 def _missing_methods(provider: object, protocol: type) -> list[str]:

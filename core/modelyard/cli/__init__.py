@@ -37,6 +37,10 @@ _COMMANDS = {
         "InferenceServices: apply, list, show, invoke, traffic, logs, delete.",
     ),
     "monitor": ("modelyard.cli.monitor:monitor", "Drift and quality: windows, labels, report, rules."),
+    "sandbox": (
+        "modelyard_sandbox.cli:sandbox",
+        "A local Kubernetes cluster with the full stack: up, down, status, logs, open, env.",
+    ),
     "plugins": ("modelyard.cli.plugins:plugins", "What is installed: list, check."),
 }
 

@@ -75,6 +75,8 @@ class ApiFault(EnvironmentFault):
         said = self.message
         webhook = "failed calling webhook" in said or "conversion webhook" in said
         starts = any(word in said for word in ("no endpoints available", "connection refused", "EOF"))
+        if self.status == 403:
+            return "being terminated" in said  # a namespace of the same name is still going away
         return self.status in (0, 429, 503, 504) or (self.status == 500 and (webhook or starts))
 
 
@@ -198,10 +200,19 @@ class Cluster:
     # -- pods -------------------------------------------------------------------------------
 
     def logs(
-        self, namespace: str, pod: str, container: str = "", *, lines: int = 100, previous: bool = False
+        self,
+        namespace: str,
+        pod: str,
+        container: str = "",
+        *,
+        lines: int = 100,
+        previous: bool = False,
+        times: bool = False,
     ) -> list[str]:
-        """The last lines of a container, oldest first; empty if it wrote none or never started."""
-        query = {"tailLines": str(lines), "container": container, "previous": "true" if previous else ""}
+        """The last lines of a container, oldest first; empty if it wrote none or never started. With `times`
+        each begins with the moment at which it was written."""
+        query = {"tailLines": str(lines), "container": container}
+        query |= {"previous": "true" if previous else "", "timestamps": "true" if times else ""}
         try:
             return self._text(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query).splitlines()
         except ApiFault as fault:
