@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -51,6 +51,30 @@ class StagesTable(BaseModel):
     monitoring: str = Field("evidently", description="What watches predictions.")
 
 
+class ServiceTable(BaseModel):
+    """`[targets.NAME.services.SERVICE]`: how a service of a cluster is reached."""
+
+    model_config = ConfigDict(extra="forbid")
+    url: str | None = Field(None, description="Its address from this machine; else it is forwarded.")
+    service: str | None = Field(None, description="NAMESPACE/NAME:PORT of its Service in the cluster.")
+    secret: str | None = Field(None, description="NAMESPACE/NAME of the Secret with its login.")
+    user: str | None = Field(None, description="The login's user, where no Secret says it.")
+    password_env: str | None = Field(None, description="The environment variable with the password.")
+    storage: str | None = Field(None, description="Where it keeps files, e.g. s3://mlflow.")
+
+
+class TargetTable(BaseModel):
+    """`[targets.NAME]`: a cluster."""
+
+    model_config = ConfigDict(extra="forbid")
+    kubeconfig: str | None = Field(None, description="The file; default: $KUBECONFIG or ~/.kube/config.")
+    context: str | None = Field(None, description="One of its contexts; default: the current one.")
+    namespace: str = Field("default", description="Where InferenceServices go that name no namespace.")
+    services: dict[Literal["mlflow", "s3", "monitor", "gateway"], ServiceTable] = Field(
+        default_factory=dict, description="Where its services are, if not where our sandbox has them."
+    )
+
+
 class Settings(BaseModel):
     """A whole `modelyard.toml`."""
 
@@ -60,6 +84,10 @@ class Settings(BaseModel):
     providers: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="Settings of providers, one table each: `[providers.mlflow]`.",
+    )
+    target: str = Field("local", description="Where the stages run: `local`, `sandbox`, or a named target.")
+    targets: dict[str, TargetTable] = Field(
+        default_factory=dict, description="Clusters, one table each: `[targets.prod]`."
     )
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 

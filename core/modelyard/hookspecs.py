@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from modelyard.offers import CheckOffer, GateOffer, Offer
     from modelyard.records import Endpoint, Promotion
     from modelyard.stages import DataStore, Monitor, Registry, Server, Tracker
+    from modelyard.targets import TargetOffer
     from modelyard.yard import Yard
 
 hookspec = pluggy.HookspecMarker("modelyard")
@@ -132,6 +133,20 @@ def modelyard_sandbox_components() -> Iterable[Component]:  # type: ignore[empty
 
     Returns:
         `modelyard.components.Component` records; `objects(site)` yields Kubernetes objects.
+    """
+
+
+@hookspec
+def modelyard_targets() -> Iterable[TargetOffer]:  # type: ignore[empty-body]
+    """Offer targets: clusters that are there without being named in `modelyard.toml`.
+
+    Example:
+        @modelyard.hookimpl
+        def modelyard_targets():
+            yield TargetOffer(name="shared", summary="our team's cluster", connect=connect_shared)
+
+    Returns:
+        `modelyard.targets.TargetOffer` records; `connect()` returns a `modelyard.targets.Target`.
     """
 
 

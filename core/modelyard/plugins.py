@@ -29,6 +29,7 @@ from modelyard.components import Component
 from modelyard.errors import ConfigError, ConflictError, MissingRequirementError, ModelyardError
 from modelyard.offers import CheckOffer, GateOffer, Offer, PluginInfo
 from modelyard.stages import StageContext, StageName
+from modelyard.targets import TargetOffer
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -49,6 +50,7 @@ _RECORD_OF_HOOK: dict[str, type] = {
     "modelyard_gates": GateOffer,
     "modelyard_checks": CheckOffer,
     "modelyard_sandbox_components": Component,
+    "modelyard_targets": TargetOffer,
 }
 _PROTOCOL_OF_STAGE: dict[StageName, type] = {
     "track": stages.Tracker,

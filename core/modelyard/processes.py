@@ -52,11 +52,12 @@ class ProcessServices:
     """The background processes of one project; see `modelyard.stages.Services`.
 
     Args:
-        state: the project's `.modelyard` folder.
+        state: the project's `.modelyard` folder, or that of one of its targets.
+        root: the folder in which processes run; default: the one above `state`.
     """
 
-    def __init__(self, state: Path) -> None:
-        self._root = state.absolute().parent
+    def __init__(self, state: Path, *, root: Path | None = None) -> None:
+        self._root = root or state.absolute().parent
         self._records = state / "services"
         self._logs = state / "logs"
 

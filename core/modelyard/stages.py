@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Service,
         Window,
     )
+    from modelyard.targets import Target
 
 #: The stages, in the order in which a model passes them.
 StageName = Literal["track", "data", "registry", "serving", "monitoring"]
@@ -104,6 +105,9 @@ class StageContext:
         resolve_model: turns `models:/NAME/VERSION` or `models:/NAME@ALIAS` into local files.
         event_sink: URL that takes KServe CloudEvents for the prediction log, starting the monitor
             if it has to; None if the project's monitor takes none.
+        address_of: the URI under which a version's files lie where pods reach them, e.g. `s3://mlflow/1/...`;
+            see `Registry.address`.
+        target: the cluster on which the stage runs; None: processes on this machine.
     """
 
     project: str
@@ -113,6 +117,8 @@ class StageContext:
     services: Services
     resolve_model: Callable[[str], ResolvedModel]
     event_sink: Callable[[], str | None]
+    address_of: Callable[[ModelVersion], str]
+    target: Target | None = None
 
 
 @runtime_checkable
@@ -274,6 +280,14 @@ class Registry(Protocol):
 
         Raises:
             NotFoundError: `model-files-missing`.
+        """
+
+    def address(self, version: ModelVersion) -> str:
+        """The URI under which other machines fetch the version's files, e.g. `s3://bucket/path`.
+
+        Raises:
+            EnvironmentFault: `model-not-reachable`: its files lie on this machine, or where only the
+                registry's own server reads them.
         """
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from modelyard import project
+from modelyard import project, targets
 from modelyard.active import ActiveRun
 from modelyard.areas import Data, Endpoints, Models, Monitoring, Runs
 from modelyard.errors import EnvironmentFault, MissingRequirementError, ModelyardError, UsageError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from modelyard.plugins import PluginManager
     from modelyard.processes import ProcessServices
     from modelyard.stages import DataStore, Monitor, Registry, Server, Tracker
+    from modelyard.targets import Target
 
 #: Seconds that `up` waits for a model that loads.
 _PATIENCE = 120.0
@@ -36,18 +37,20 @@ def init(folder: str | Path = ".", *, name: str | None = None) -> Yard:
     return Yard(project.create(Path(folder), name))
 
 
-def open(folder: str | Path | None = None, *, set: Sequence[str] = ()) -> Yard:
+def open(folder: str | Path | None = None, *, set: Sequence[str] = (), target: str | None = None) -> Yard:
     """Open the project in the folder (default: the working directory) or the nearest above it.
 
     Args:
         folder: where to look.
         set: settings that win over file and environment, e.g. `["stages.track=acme"]`.
+        target: where its stages run, e.g. `sandbox`; default: what `modelyard target use`, or the file, says.
 
     Raises:
         NotFoundError: `project-not-found`.
         ConfigError: `modelyard.toml` is wrong, with the key.
     """
-    yard = Yard(project.find_root(Path(folder) if folder is not None else None), overrides=set)
+    root = project.find_root(Path(folder) if folder is not None else None)
+    yard = Yard(root, overrides=set, target=targets.chosen(root, target))
     _ = yard.settings  # a wrong file is said now, not in the middle of the work
     return yard
 
@@ -58,11 +61,13 @@ class Yard:
     Args:
         root: the folder with `modelyard.toml`.
         overrides: settings that win over file and environment.
+        target: the name of the target on which the stages run.
     """
 
-    def __init__(self, root: Path, *, overrides: Sequence[str] = ()) -> None:
+    def __init__(self, root: Path, *, overrides: Sequence[str] = (), target: str = targets.LOCAL) -> None:
         self.root = root
-        self.state = project.prepare_state(root)
+        self.target_name = target
+        self.state = targets.state_of(project.prepare_state(root), target)
         self._overrides = tuple(overrides)
         self._opened: dict[tuple[StageName, str], Any] = {}
         self.runs = Runs(self)
@@ -223,7 +228,18 @@ class Yard:
         """The project's background processes."""
         from modelyard.processes import ProcessServices
 
-        return ProcessServices(self.state)
+        return ProcessServices(self.state, root=self.root)
+
+    @cached_property
+    def target(self) -> Target | None:
+        """The cluster on which the stages run; None: processes on this machine.
+
+        Raises:
+            NotFoundError: `target-unknown`.
+        """
+        if self.target_name == targets.LOCAL:
+            return None
+        return targets.connect(self.target_name, self.settings, self.plugins, self.processes)
 
     @property
     def name(self) -> str:
@@ -301,6 +317,8 @@ class Yard:
             services=self.processes,
             resolve_model=self.models.resolve,
             event_sink=self._event_sink,
+            address_of=lambda version: self.registry.address(version),
+            target=self.target,
         )
 
     def _event_sink(self) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from modelyard.digests import digest_of
-from modelyard.errors import NotFoundError, UsageError
+from modelyard.errors import EnvironmentFault, NotFoundError, UsageError
 from modelyard.records import LoggedModel, ModelVersion
 from modelyard.stages import StageContext
 from modelyard.state import locked
@@ -135,6 +135,24 @@ class MlflowRegistry:
                 raise self._no_files(version, str(folder))
             return folder
         return self._downloaded(version, uri)
+
+    def address(self, version: ModelVersion) -> str:
+        """See `Registry.address`."""
+        with self._failures("find the files of", version.ref):
+            uri = self._stores.registry.get_model_version_download_uri(version.name, version.version)
+        parts = urlsplit(uri)
+        target = self._context.target
+        if parts.scheme == "mlflow-artifacts" and target is not None:
+            # The server hands files out itself; where it keeps them, pods can fetch them, too.
+            if storage := target.address("mlflow").storage:
+                return f"{storage.rstrip('/')}/{parts.path.strip('/')}"
+        elif parts.scheme not in ("", "file", "mlflow-artifacts", "http", "https"):
+            return str(uri)
+        raise EnvironmentFault(
+            "model-not-reachable",
+            f"the files of {version.ref} lie at {without_credentials(uri)}, where no cluster fetches them",
+            "modelyard ship --to TARGET brings them to one",
+        )
 
     def _downloaded(self, version: ModelVersion, uri: str) -> Path:
         # Not the recorded digest: it is a tag that everybody on the server can write.

@@ -45,6 +45,11 @@ def open_stores(context: StageContext) -> Stores:
     """
     settings: MlflowSettings = context.settings or MlflowSettings()
     name = settings.experiment or context.project
+    if context.target is not None:
+        _keep_to_the_server()
+        address = context.target.address("mlflow").url_with_login
+        _require_reachable(address)
+        return _open(address, None, name)
     if settings.tracking_uri is not None:
         _require_reachable(settings.tracking_uri)
         return _open(settings.tracking_uri, None, name)
@@ -59,6 +64,13 @@ def open_stores(context: StageContext) -> Stores:
             database.follow_a_moved_folder(file, artifacts_of(state))
             uri = database.address(file)
         return _open(uri, artifacts_of(state), name, shown=str(file))
+
+
+def _keep_to_the_server() -> None:
+    """A server hands out signed addresses of its S3 as it sees it; from outside its cluster nobody answers
+    there, and MLflow's client tries for ever."""
+    for name in ("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD"):
+        os.environ.setdefault(name, "false")
 
 
 def artifacts_of(state: Path) -> str:

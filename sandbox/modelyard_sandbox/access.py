@@ -34,6 +34,9 @@ def environment(folder: SandboxFolder) -> dict[str, str]:
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{ports['mlflow']}",
             "MLFLOW_TRACKING_USERNAME": "admin",
             "MLFLOW_TRACKING_PASSWORD": secrets["mlflow-password"],
+            # The server would send clients to S3 under its name inside the cluster, where they hang.
+            "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+            "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
         }
     if "s3" in ports and "s3-secret-key" in secrets:
         address = f"http://127.0.0.1:{ports['s3']}"

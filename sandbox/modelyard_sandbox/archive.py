@@ -277,8 +277,8 @@ def members_of(path: Path) -> Iterator[tarfile.TarInfo]:
                     if member.offset_data + (member.size if member.isreg() else 0) > end:
                         raise unreadable(path, "it is cut off")
                     yield member
-        # Of damaged headers tarfile says ValueError, too.
-        except (tarfile.TarError, ValueError) as fault:
+        # The last three are tarfile's answer to numbers in headers that can't be.
+        except (tarfile.TarError, ValueError, OverflowError, MemoryError) as fault:
             raise unreadable(path, " ".join(str(fault).split())[:200] or "it is damaged") from None
 
 

@@ -135,7 +135,7 @@ def create(
     offers = offered(PluginManager())
     components = chosen(offers, "full", list(offers), components_out)
     references = _references(components, lock.node.reference, [reference(name) for name in images_out])
-    released = _releases(components, manifests)
+    released = _releases(components, manifests, registries)
     with contextlib.ExitStack() as stack:
         sources: list[Source]
         if archives:
@@ -205,7 +205,9 @@ def _references(components: Iterable[Component], node: str, without: Collection[
     return [name for name in needed if name not in without]
 
 
-def _releases(components: Iterable[Component], folder: Path | None) -> dict[str, bytes]:
+def _releases(
+    components: Iterable[Component], folder: Path | None, registries: Registries
+) -> dict[str, bytes]:
     from modelyard_sandbox import releases
 
     found: dict[str, bytes] = {}
@@ -214,7 +216,7 @@ def _releases(components: Iterable[Component], folder: Path | None) -> dict[str,
         if file is not None and not file.is_file():
             raise NotFoundError("manifest-missing", f"there is no {file}", f"it is at {release.url}")
         read = (lambda _, file=file: file.read_bytes()) if file else None
-        found[release.name] = releases.fetch(release, offline=False, bundled=read)
+        found[release.name] = releases.fetch(release, registries, offline=False, bundled=read)
     return found
 
 

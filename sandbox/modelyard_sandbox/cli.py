@@ -14,10 +14,12 @@ import click
 from modelyard import console
 from modelyard.cli.base import Session, json_option
 from modelyard.components import Component
-from modelyard.errors import NotFoundError, UsageError
+from modelyard.errors import NotFoundError
 from modelyard.kube import Cluster
 from modelyard.plugins import PluginManager
 from modelyard_sandbox.access import environment, require
+from modelyard_sandbox.bundle_command import bundle, ca_option, mirror_option
+from modelyard_sandbox.doctor.command import doctor
 from modelyard_sandbox.engine import Engine
 from modelyard_sandbox.folder import DEFAULT, SandboxFolder
 from modelyard_sandbox.interruption import reported
@@ -40,6 +42,10 @@ def sandbox() -> None:
     """
 
 
+sandbox.add_command(bundle)
+sandbox.add_command(doctor)
+
+
 @sandbox.command()
 @name_option
 @click.option(
@@ -50,8 +56,8 @@ def sandbox() -> None:
 @click.option("--bundle", type=click.Path(path_type=Path), help="Take images and manifests from this file.")
 @click.option("--no-bundle", is_flag=True, help="Take images from registries again.")
 @click.option("--offline", is_flag=True, help="Never reach for the network.")
-@click.option("--mirror", multiple=True, metavar="HOST=OTHER", help="Ask OTHER for the images of HOST.")
-@click.option("--ca-cert", type=click.Path(path_type=Path), help="Authorities to trust besides the system's.")
+@mirror_option
+@ca_option
 @click.option("--timeout", default=300.0, show_default=True, help="Seconds without any progress to wait for.")
 @click.option("--force", is_flag=True, help="Go on where the preflight advises against it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
@@ -117,25 +123,22 @@ def _sources(
     bundle: Path | None,
     no_bundle: bool,
     offline: bool,
-    mirror: tuple[str, ...],
-    ca_cert: Path | None,
+    mirrors: tuple[str, ...],
+    ca: Path | None,
 ) -> Any:
     """Where images come from: as said now, else as said before."""
     from modelyard_sandbox.registry import Registries
     from modelyard_sandbox.supply import Sources
 
-    mirrors = dict(before.get("mirrors") or {})
-    for given in mirror:
-        host, equals, other = given.partition("=")
-        if not (host and equals and other):
-            raise UsageError("bad-mirror", f"--mirror {given} is not HOST=OTHER")
-        mirrors[host] = other
-    known_bundle = None if no_bundle or not before.get("bundle") else Path(before["bundle"])
+    before_bundle = None if no_bundle or not before.get("bundle") else Path(before["bundle"])
+    said = Registries.of(mirrors, ca)
     known_ca = Path(before["ca"]) if before.get("ca") else None
     return Sources(
-        bundle=bundle.expanduser().absolute() if bundle else known_bundle,
+        bundle=bundle.expanduser().absolute() if bundle else before_bundle,
         offline=offline,
-        registries=Registries(mirrors=mirrors, ca=ca_cert.expanduser().absolute() if ca_cert else known_ca),
+        registries=Registries(
+            mirrors={**(before.get("mirrors") or {}), **said.mirrors}, ca=said.ca or known_ca
+        ),
     )
 
 

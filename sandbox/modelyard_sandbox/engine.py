@@ -22,11 +22,13 @@ class Engine:
         import docker
         import docker.errors
 
-        address = endpoint()
+        address, client = endpoint(), None
         try:
             client = docker.DockerClient(base_url=address) if address else docker.from_env()
             client.ping()
         except (docker.errors.DockerException, OSError) as fault:
+            if client is not None:
+                client.close()
             said = " ".join(str(fault).split())[:200]
             where = os.environ.get("DOCKER_HOST") or address or "its socket"
             raise EngineUnavailable(
@@ -74,6 +76,13 @@ def endpoint() -> str | None:
         return None
     from docker.context import ContextAPI
 
-    context = ContextAPI.get_context(os.environ.get("DOCKER_CONTEXT") or None)
+    named = os.environ.get("DOCKER_CONTEXT")
+    context = ContextAPI.get_context(named or None)
+    if named and context is None:
+        raise EngineUnavailable(
+            "docker-context-unknown",
+            f"there is no Docker context '{named}', which DOCKER_CONTEXT names",
+            "docker context ls, or: unset DOCKER_CONTEXT",
+        )
     host = (context.endpoints.get("docker") or {}).get("Host") if context else None
     return str(host) if host else None

@@ -240,7 +240,7 @@ class Node:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=_environment(),
+            env=kind_environment(),
             start_new_session=True,
         )
         self._folder.remember(kind={"pid": process.pid, "started": psutil.Process(process.pid).create_time()})
@@ -357,7 +357,7 @@ def _kind_program() -> str:
     return found
 
 
-def _environment() -> dict[str, str]:
+def kind_environment() -> dict[str, str]:
     """kind runs the `docker` command: it must reach the engine that we speak to, whatever is said later."""
     env = child_env()
     address = endpoint()

@@ -9,6 +9,7 @@ those of the `docker` command.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import ssl
@@ -16,7 +17,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import HTTPException
@@ -29,6 +30,8 @@ from modelyard_sandbox.oci import INDEXES, LARGEST_DOCUMENT, MANIFESTS
 
 #: Seconds in which some bytes must come.
 _TIMEOUT = 60
+#: Seconds before a second try.
+_PAUSE = 1.0
 #: What people call Docker's registry.
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _CHALLENGE = re.compile(r'([a-z]+)="([^"]*)"')
@@ -137,16 +140,14 @@ class Repository:
         return answer, start if answer.status == 206 else 0
 
     def read(self, answer: Any, count: int) -> bytes:
-        """Some of an answer; nothing at its end.
+        """What has come of an answer, at most so many bytes; nothing at its end.
 
         Raises:
             Unreachable: `registry-unreachable`.
         """
-        try:
-            content: bytes = answer.read(count)
+        with self._broken():
+            content: bytes = answer.read1(count)
             return content
-        except (OSError, HTTPException) as fault:
-            raise unreachable(self.host, fault) from None
 
     # -- asking -----------------------------------------------------------------------------
 
@@ -154,12 +155,13 @@ class Repository:
         try:
             return self._once(path, headers)
         except Unreachable:
-            time.sleep(1)
+            time.sleep(_PAUSE)
             return self._once(path, headers)
 
     def _once(self, path: str, headers: Mapping[str, str]) -> tuple[bytes, str]:
         with self._get(path, headers) as answer:
-            content = self.read(answer, LARGEST_DOCUMENT)
+            with self._broken():
+                content = answer.read(LARGEST_DOCUMENT)
             if answer.length and len(content) < LARGEST_DOCUMENT:
                 raise unreachable(self.host, ConnectionError("the answer ended early"))
             return content, answer.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -170,13 +172,12 @@ class Repository:
             try:
                 return self._open(path, headers)
             except urllib.error.HTTPError as fault:
-                if fault.code == 416 and "Range" in headers:  # it does not go on, it only begins
-                    fault.close()
-                    return self._get(path, {})
-                challenge = fault.headers.get("WWW-Authenticate", "")
-                if fault.code != 401 or logged_in or not self._log_in(challenge):
-                    raise self._refused(fault, path) from None
-                fault.close()
+                with fault:
+                    if fault.code == 416 and "Range" in headers:  # it does not go on, it only begins
+                        return self._get(path, {})
+                    challenge = fault.headers.get("WWW-Authenticate", "")
+                    if fault.code != 401 or logged_in or not self._log_in(challenge):
+                        raise self._refused(fault, path) from None
                 logged_in = True
 
     def _open(self, path: str, headers: Mapping[str, str]) -> Any:
@@ -191,7 +192,7 @@ class Repository:
             return self._registries.opener.open(request, timeout=_TIMEOUT)
         except urllib.error.HTTPError:
             raise
-        except (OSError, HTTPException) as fault:
+        except (OSError, HTTPException, ValueError) as fault:  # the last: no host can be called so
             raise unreachable(urllib.parse.urlsplit(request.full_url).netloc, fault) from None
 
     def _log_in(self, challenge: str) -> bool:
@@ -210,22 +211,29 @@ class Repository:
         if login:
             request.add_unredirected_header("Authorization", f"Basic {login}")
         try:
-            with self._ask(request) as answer:
-                found = json.loads(self.read(answer, LARGEST_DOCUMENT))
+            with self._ask(request) as answer, self._broken():
+                found = json.loads(answer.read(LARGEST_DOCUMENT))
             token = found.get("token") or found["access_token"]
         except urllib.error.HTTPError as fault:
-            raise self._refused(fault, "a token") from None
+            with fault:
+                raise self._refused(fault, "a token") from None
         except (ValueError, KeyError, AttributeError):
             raise unreachable(self.host, ConnectionError("it answers with no token")) from None
         self._authorization = f"Bearer {token}"
         return True
 
+    @contextlib.contextmanager
+    def _broken(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, HTTPException) as fault:
+            raise unreachable(self.host, fault) from None
+
     def _refused(self, fault: urllib.error.HTTPError, path: str) -> ImageFault:
-        with fault:
-            try:
-                said = " ".join(fault.read(2000).decode(errors="replace").split())[:150]
-            except (OSError, HTTPException):
-                said = ""
+        try:
+            said = " ".join(fault.read(2000).decode(errors="replace").split())[:150]
+        except (OSError, HTTPException):
+            said = ""
         what = f"{self.host}/{self.name} ({path.rpartition('/')[2]})"
         if fault.code == 404:
             return ImageFault("image-not-found", f"there is no {what}", "check the image's name")

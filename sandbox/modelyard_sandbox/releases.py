@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +13,19 @@ from modelyard.components import Manifest, Release
 from modelyard.state import os_errors, write_bytes
 from modelyard_sandbox.errors import ImageFault
 from modelyard_sandbox.folder import cache_folder
+from modelyard_sandbox.registry import Registries
 
 #: More than any release that we use.
 _LARGEST = 50_000_000
 
 
-def fetch(release: Release, *, offline: bool, bundled: Callable[[str], bytes | None] | None = None) -> bytes:
+def fetch(
+    release: Release,
+    registries: Registries,
+    *,
+    offline: bool,
+    bundled: Callable[[str], bytes | None] | None = None,
+) -> bytes:
     """The file's content, from the bundle, the cache, a folder that `MODELYARD_SANDBOX_MANIFESTS` names, or
     its address.
 
@@ -36,7 +42,7 @@ def fetch(release: Release, *, offline: bool, bundled: Callable[[str], bytes | N
             f"{release.name} is neither in the bundle nor in {cache_folder() / 'manifests'}",
             "run once without --offline, or make the bundle anew: modelyard sandbox bundle create",
         )
-    content = _checked(release, _downloaded(release))
+    content = _checked(release, _downloaded(release, registries))
     write_bytes(cache_folder() / "manifests" / release.name, content)
     return content
 
@@ -84,9 +90,9 @@ def _checked(release: Release, content: bytes) -> bytes:
     return content
 
 
-def _downloaded(release: Release) -> bytes:
+def _downloaded(release: Release, registries: Registries) -> bytes:
     try:
-        with urllib.request.urlopen(release.url, timeout=30) as answer:
+        with registries.opener.open(release.url, timeout=30) as answer:
             content: bytes = answer.read(_LARGEST)
             return content
     except (urllib.error.URLError, OSError) as fault:

@@ -202,9 +202,10 @@ def _pack(checkout: Path, out: Path) -> Path:
     )
     wheels = list(out.glob("modelyard-*.whl"))
     if done.returncode or not wheels:
+        said = (done.stderr or done.stdout).strip().rpartition("\n")[2]
         raise ImageFault(
             "wheel-failed",
-            f"{checkout} can't be packed into a wheel: {(done.stderr or done.stdout)[-300:].strip()}",
+            f"{checkout} can't be packed into a wheel: {said[:300]}",
             f"cd '{checkout}' && {sys.executable} -m hatchling build -t wheel",
         )
     return wheels[0]

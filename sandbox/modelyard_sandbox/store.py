@@ -37,8 +37,8 @@ from modelyard_sandbox.registry import Registries, Repository, Unreachable, unre
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Tries in a row that bring nothing.
-_TRIES = 4
+#: Tries in a row that bring nothing, and seconds between them, which double.
+_TRIES, _PAUSE = 4, 0.5
 #: More connections are no faster at registries, which limit each client as a whole.
 _AT_ONCE = 4
 
@@ -233,7 +233,7 @@ class Store:
                 actual = _fetch_rest(part, missing, count)
             except Unreachable:
                 in_vain = in_vain + 1 if _size(part) <= before else 0
-                if in_vain == _TRIES or count.stop.wait(0.5 * 2**in_vain):
+                if in_vain == _TRIES or count.stop.wait(_PAUSE * 2**in_vain):
                     raise
                 continue
             if actual == blob.digest:

@@ -101,7 +101,8 @@ class Supply:
     def release(self, release: Release) -> bytes:
         """The content of a file of another project."""
         bundled = self._bundle.manifest if self._bundle else None
-        return releases.fetch(release, offline=self._sources.offline, bundled=bundled)
+        registries = self._sources.registries
+        return releases.fetch(release, registries, offline=self._sources.offline, bundled=bundled)
 
     # -- into engine and node ----------------------------------------------------------------
 
@@ -166,7 +167,8 @@ class Supply:
         if not missing:
             return False
         for name in (name for name in missing if name in built):
-            with tempfile.TemporaryDirectory(prefix="modelyard-image-") as folder:
+            # Beside the sandbox's own files: /tmp is often too small for it.
+            with tempfile.TemporaryDirectory(prefix="image-", dir=self._folder.path) as folder:
                 saved = images.from_engine(self._engine, name, Path(folder), self._platform)
                 self._into(node, saved, [name], progress)
         self._into(node, self._source(), [wanted[name] for name in missing if name not in built], progress)
@@ -260,8 +262,7 @@ class Supply:
 
     def _locked(self, reference: str) -> LockedImage:
         """What the lock says; images of other people's components are in none."""
-        found = self._lock.images.get(reference)
-        return found or LockedImage(reference=reference, platforms=(self._platform,))
+        return self._lock.entry(reference, self._platform)
 
 
 def _bundle_missing(path: Path) -> NotFoundError:

@@ -18,17 +18,19 @@ from modelyard.components import Component, Manifest
 from modelyard.kube import Cluster, ref_of
 from modelyard_sandbox.applier import Applier
 from modelyard_sandbox.bringing import Bringing
+from modelyard_sandbox.doctor.preflight import preflight
 from modelyard_sandbox.engine import Engine
 from modelyard_sandbox.folder import SandboxFolder
 from modelyard_sandbox.health import require_health
 from modelyard_sandbox.loading import Loading
 from modelyard_sandbox.node import Node
 from modelyard_sandbox.order import in_order
+from modelyard_sandbox.ports import choose_ports
 from modelyard_sandbox.progress import Progress
 from modelyard_sandbox.pruning import Pruner
 from modelyard_sandbox.readiness import Watcher
 from modelyard_sandbox.selection import chosen
-from modelyard_sandbox.site import SandboxSite, SandboxVisit, choose_ports
+from modelyard_sandbox.site import SandboxSite, SandboxVisit
 from modelyard_sandbox.supply import Sources, Supply
 
 
@@ -88,8 +90,8 @@ class Up:
             PreflightFailed, EngineUnavailable, ClusterFailed, ImageFault, ComponentFailed, NoProgress.
         """
         with self._progress.phase("preflight", "looking at this machine"):
-            self._preflight()
             ports = choose_ports(self._folder, self._everything.values())
+            self._preflight()
         self._remember()
         with ThreadPoolExecutor(2) as aside:
             # The node takes a while to come up: what needs only its container goes on beside.
@@ -119,12 +121,12 @@ class Up:
         Raises:
             As `run`, where that can be said without changing anything.
         """
+        choose_ports(self._folder, self._everything.values())
         self._preflight()
         state = self._node.state()
         names = {component.name: "install" for component in self._chosen}
         if state != "running":
             return {"node": "start" if state == "stopped" else "create", "components": names}
-        choose_ports(self._folder, self._everything.values())
         applier = Applier(Cluster(self._folder.kubeconfig))
         inventories = applier.inventories()
         for name, manifests in self._objects().items():
@@ -135,6 +137,13 @@ class Up:
     # -- the phases -------------------------------------------------------------------------
 
     def _preflight(self) -> None:
+        preflight(
+            self._folder,
+            self._chosen,
+            self._wanted.profile,
+            force=self._wanted.force,
+            say=partial(self._progress.emit, "warning", phase="preflight"),
+        )
         self._supply.check({image for component in self._chosen for image in component.images})
 
     def _remember(self) -> None:

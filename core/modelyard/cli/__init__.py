@@ -37,9 +37,10 @@ _COMMANDS = {
         "InferenceServices: apply, list, show, invoke, traffic, logs, delete.",
     ),
     "monitor": ("modelyard.cli.monitor:monitor", "Drift and quality: windows, labels, report, rules."),
+    "target": ("modelyard.cli.target:target", "Where the stages run: list, use, add."),
     "sandbox": (
         "modelyard_sandbox.cli:sandbox",
-        "A local Kubernetes cluster with the full stack: up, down, status, logs, open, env.",
+        "A local Kubernetes cluster with the full stack: up, down, status, doctor, logs, env, bundle.",
     ),
     "plugins": ("modelyard.cli.plugins:plugins", "What is installed: list, check."),
 }
@@ -56,11 +57,14 @@ _COMMANDS = {
     type=click.Path(path_type=Path),
     help="The project's folder.  [default: here or above]",
 )
+@click.option("--target", metavar="NAME", help="Where its stages run: local, sandbox, ...")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(__version__, prog_name="modelyard")
 @click.pass_context
-def cli(ctx: click.Context, project: Path | None, overrides: tuple[str, ...], debug: bool) -> None:
+def cli(
+    ctx: click.Context, project: Path | None, target: str | None, overrides: tuple[str, ...], debug: bool
+) -> None:
     """Carry a model from a notebook cell to a monitored endpoint.
 
     \b
@@ -68,7 +72,7 @@ def cli(ctx: click.Context, project: Path | None, overrides: tuple[str, ...], de
       modelyard demo                see the whole loop on real data
       modelyard init                make this folder a project
     """
-    ctx.obj = Session(project, overrides)
+    ctx.obj = Session(project, overrides, target)
     if debug:
         os.environ["MODELYARD_DEBUG"] = "1"
 

@@ -22,9 +22,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Session:
     """One run of the command line."""
 
-    def __init__(self, folder: Path | None, overrides: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path | None, overrides: tuple[str, ...], target: str | None = None) -> None:
         self.folder = folder
         self.overrides = overrides
+        self.target = target
         self.json = False
 
     @cached_property
@@ -32,15 +33,17 @@ class Session:
         """The project, with its settings checked."""
         from modelyard import yard
 
-        return yard.open(self.folder, set=self.overrides)
+        return yard.open(self.folder, set=self.overrides, target=self.target)
 
     @cached_property
     def bare_yard(self) -> Yard:
         """The project without its settings: enough for what lies in `.modelyard/`, and fast."""
         from modelyard.project import find_root
+        from modelyard.targets import chosen
         from modelyard.yard import Yard
 
-        return Yard(find_root(self.folder), overrides=self.overrides)
+        root = find_root(self.folder)
+        return Yard(root, overrides=self.overrides, target=chosen(root, self.target))
 
     def show(self, value: Any, human: Callable[[], object]) -> None:
         """Print the value as JSON where that was asked for, else call what prints it for people."""

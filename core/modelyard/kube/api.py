@@ -248,6 +248,45 @@ class Cluster:
             raise EnvironmentFault("command-failed", f"{command[0]} in pod {pod}: {said.strip()[-500:]}")
         return str(said)
 
+    def pod_behind(self, namespace: str, service: str, port: int) -> tuple[str, int]:
+        """A ready pod of a Service, and the container's port behind one of the Service's.
+
+        Raises:
+            NotFoundError: `service-without-pods`.
+        """
+        slices = self.find(
+            "discovery.k8s.io/v1",
+            "EndpointSlice",
+            namespace=namespace,
+            labels=f"kubernetes.io/service-name={service}",
+        )
+        found = self.get(Ref("v1", "Service", namespace, service))
+        wanted = [p for p in ((found or {}).get("spec", {}).get("ports") or []) if p["port"] == port]
+        for piece in slices:
+            ports = [
+                p
+                for p in piece.get("ports") or []
+                if wanted and p.get("name", "") == wanted[0].get("name", "")
+            ]
+            for endpoint in piece.get("endpoints") or []:
+                reference = endpoint.get("targetRef") or {}
+                if ports and endpoint.get("conditions", {}).get("ready") and reference.get("kind") == "Pod":
+                    return str(reference["name"]), int(ports[0]["port"])
+        raise NotFoundError(
+            "service-without-pods",
+            f"no pod is ready behind port {port} of Service {service} in {namespace}",
+            f"kubectl -n {namespace} get pods",
+        )
+
+    def connect(self, namespace: str, pod: str, port: int) -> Any:
+        """A socket to a port of a pod, through the API server."""
+        from kubernetes.client import CoreV1Api
+        from kubernetes.stream import portforward
+
+        core = CoreV1Api(_fresh(self._client))
+        opened = portforward(core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
+        return opened.socket(port)
+
     # -- the rest ---------------------------------------------------------------------------
 
     def ready(self) -> bool:

@@ -51,6 +51,7 @@ def make_context(
         services=services,
         resolve_model=resolve_model or ModelShelf().resolve,
         event_sink=event_sink or (lambda: None),
+        address_of=lambda version: version.uri,
     )
 
 

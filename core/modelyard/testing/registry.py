@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.digests import canonical_json, manifest, manifest_digest
-from modelyard.errors import NotFoundError
+from modelyard.errors import EnvironmentFault, NotFoundError
 from modelyard.records import LoggedModel, ModelVersion, now
 from modelyard.stages import Registry
 from modelyard.testing.base import StageSuite, at_once, refusal
@@ -253,6 +253,19 @@ class RegistrySuite(StageSuite):
         version = registry.register(unique, log_model(0.77))
         lose_files(version)
         refusal(NotFoundError, "model-files-missing", registry.fetch, version)
+
+    def test_an_address_is_for_other_machines(
+        self, registry: Registry, unique: str, logged: LoggedModel
+    ) -> None:
+        """A path of this machine would fail in a pod, minutes later."""
+        version = registry.register(unique, logged)
+        try:
+            address = registry.address(version)
+        except EnvironmentFault:
+            refusal(EnvironmentFault, "model-not-reachable", registry.address, version)
+            return
+        scheme = address.partition("://")[0]
+        assert scheme not in (address, "file"), f"{address} is no URI that other machines can fetch"
 
     # -- several at once --------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ def open_store() -> Callable[..., DvcStore]:
             services=None,  # type: ignore[arg-type]
             resolve_model=lambda uri: pytest.fail(uri),
             event_sink=lambda: None,
+            address_of=lambda version: pytest.fail(version.ref),
         )
         return DvcStore(context)
 

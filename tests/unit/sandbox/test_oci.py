@@ -13,9 +13,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelyard.errors import EnvironmentFault, ModelyardError
-from modelyard_sandbox.archive import Archive
+from modelyard_sandbox.archive import Archive, tar_members
 from modelyard_sandbox.errors import ImageFault, Unsupported
-from modelyard_sandbox.oci import Blob, archive, chunks, digest_of, find, is_digest, normal
+from modelyard_sandbox.oci import (
+    END,
+    Blob,
+    archive,
+    chunks,
+    digest_of,
+    find,
+    header,
+    is_digest,
+    normal,
+    padding,
+)
 
 
 def content(source: Archive, blob: Blob) -> bytes:
@@ -176,6 +187,27 @@ def test_a_missing_blob_is_named(tmp_path: Path, kit: Any) -> None:
         b"".join(archive([(source.images["x.io/a:1"], source)]))
 
 
+def test_a_layer_of_nine_gigabytes_has_its_place(tmp_path: Path) -> None:
+    """More than a tar's size field holds in digits; the file has holes and takes no room."""
+    size, path = 9 << 30, tmp_path / "a.tar"
+    with open(path, "wb") as file:
+        file.write(header("large", size))
+        file.seek(size, io.SEEK_CUR)
+        file.write(header("after", 1) + b"x" + padding(1) + END)
+    assert tar_members(path) == {"large": (512, size), "after": (512 + size + 512, 1)}
+
+
+def test_an_index_within_an_index_is_not_followed(tmp_path: Path, kit: Any) -> None:
+    kind = "application/vnd.oci.image.index.v1+json"
+    inner, blobs = b'{"manifests":[]}', {}
+    for _ in range(2):
+        blobs[digest_of(inner)] = inner
+        entry = {"mediaType": kind, "digest": digest_of(inner), "size": len(inner)}
+        inner = json.dumps({"manifests": [{**entry, "platform": {"architecture": "amd64"}}]}).encode()
+    outer = {**entry, "annotations": {"io.containerd.image.name": "x.io/a:1"}}
+    assert Archive(kit.layout(tmp_path / "a.tar", {"manifests": [outer]}, blobs)).images == {}
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -227,6 +259,32 @@ def test_no_damage_makes_anything_but_a_fault_with_one_sentence(
             assert Archive(written_to(folder / "b.tar", whole)).images
     except ModelyardError as fault:
         assert "\n" not in fault.message  # noqa: PT017 - most damage is a fault, some is harmless
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_header_that_lies_makes_anything_but_a_fault_with_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, kit: Any, data: st.DataObject
+) -> None:
+    """As above, with checksums that are right: names, sizes, kinds and links that somebody made up."""
+    folder = tmp_path_factory.mktemp("lies")
+    raw = bytearray(kit.docker(folder / "a.tar", kit.image("x.io/a:1")).read_bytes())
+    start = data.draw(
+        st.sampled_from([at for at in range(0, len(raw), 512) if raw[at + 257 :][:5] == b"ustar"])
+    )
+    fields = {"name": (0, 100), "size": (124, 136), "kind": (156, 157), "link": (157, 257)}
+    first, end = fields[data.draw(st.sampled_from(sorted(fields)))]
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[start + data.draw(st.integers(first, end - 1))] = data.draw(
+            st.sampled_from(b"\x00\x80\xff017xLKgS2/.")
+        )
+    raw[start + 148 : start + 156] = b" " * 8
+    raw[start + 148 : start + 156] = b"%06o\0 " % sum(raw[start : start + 512])
+    (folder / "a.tar").write_bytes(raw)
+    try:
+        Archive(folder / "a.tar")
+    except ModelyardError as fault:
+        assert "\n" not in fault.message  # noqa: PT017 - most lies are found out, some are harmless
 
 
 def written_to(path: Path, content: bytes) -> Path:

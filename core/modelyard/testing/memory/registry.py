@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 from modelyard import state
 from modelyard.digests import manifest as manifest_of
 from modelyard.digests import manifest_digest
-from modelyard.errors import NotFoundError
+from modelyard.errors import EnvironmentFault, NotFoundError
 from modelyard.records import LoggedModel, ModelVersion, now
 from modelyard.stages import StageContext
 from modelyard.testing.models import CONSTANT_FILE
@@ -91,6 +91,14 @@ class MemoryRegistry:
         if not folder.is_dir():
             raise NotFoundError("model-files-missing", f"the files of {version.ref} are gone: {folder}")
         return folder
+
+    def address(self, version: ModelVersion) -> str:
+        """See `Registry.address`."""
+        raise EnvironmentFault(
+            "model-not-reachable",
+            f"the files of {version.ref} lie in {self.fetch(version)}, on this machine alone",
+            "modelyard ship --to TARGET brings them to a cluster",
+        )
 
     def _copied(self, model: LoggedModel) -> Path:
         source = Path(unquote(urlsplit(model.uri).path))
