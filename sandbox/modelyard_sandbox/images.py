@@ -25,6 +25,7 @@ from modelyard_sandbox.oci import Image, Moved, Source, archive, find, normal
 _CTR = ("ctr", "-n", "k8s.io")
 #: Seconds that an engine or a node may be silent while it packs or unpacks.
 _PATIENCE = 600
+_TRIES = 3
 
 
 def present(container: Any) -> dict[str, str]:
@@ -76,9 +77,14 @@ def load(container: Any, source: Source, names: Iterable[str], moved: Moved | No
     if not missing:
         return []
     command = [*_CTR, "images", "import", "--platform", missing[0].platform, "-"]
-    status, said = feed(container, command, archive([(image, source) for image in missing], moved))
-    if status:
-        raise _import_fault(container.name, missing, said)
+    for tries_left in reversed(range(_TRIES)):
+        status, said = feed(container, command, archive([(image, source) for image in missing], moved))
+        if not status:
+            break
+        # A command that was killed leaves its import behind, which holds the same blobs for a moment.
+        if not tries_left or "no space left" in said:
+            raise _import_fault(container.name, missing, said)
+        time.sleep(2)
     _require(container, missing)
     return [image.name for image in missing]
 
@@ -292,7 +298,8 @@ def _explained(fault: OSError) -> str:
 def _last(said: str) -> str:
     """The end of what a command said: its reason, less its name."""
     lines = [line for line in said.splitlines() if line.strip()]
-    return lines[-1].removeprefix("ctr: ")[-300:] if lines else "it said nothing"
+    reasons = [line for line in lines if line.startswith("ctr: ")] or lines
+    return reasons[-1].removeprefix("ctr: ")[-300:] if reasons else "it said nothing"
 
 
 def _has(engine: Any, image: Image) -> bool:

@@ -80,7 +80,7 @@ class Node:
     # -- making and unmaking ----------------------------------------------------------------
 
     def create(self, image: str, ports: Mapping[int, int], say: Callable[[str], None]) -> None:
-        """Make the node; a half-made one is removed first.
+        """Make the node; there is none.
 
         Args:
             image: kind's node image; the engine holds it.
@@ -88,13 +88,8 @@ class Node:
             say: gets what kind does.
 
         Raises:
-            ClusterFailed: `cluster-create-failed` with kind's last lines, or `cluster-foreign`.
+            ClusterFailed: `cluster-create-failed`, with kind's last lines.
         """
-        self._require_ours()
-        self._end_earlier_kind()
-        if self.container is not None:
-            say("removing the node of a start that was cut off")
-            self.delete()
         self._write_config(ports)
         argv = ["create", "cluster", "--name", self._folder.cluster_name, "--image", image, "--retain"]
         argv += [
@@ -112,6 +107,21 @@ class Node:
             )
         # From here on the node is whole: `state` takes one without this mark for half-made.
         self._folder.remember(container=container.id, node_image=image)
+
+    def clear(self, say: Callable[[str], None]) -> None:
+        """Remove what a start left that was cut off, so that nobody takes it for a node.
+
+        Args:
+            say: gets a sentence if there is such.
+
+        Raises:
+            ClusterFailed: `cluster-foreign`.
+        """
+        self._require_ours()
+        self._end_earlier_kind()
+        if self.state() == "half-made":
+            say("removing the node of a start that was cut off")
+            self.delete()
 
     def start(self) -> None:
         """Start a stopped node.

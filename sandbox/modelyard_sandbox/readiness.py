@@ -128,7 +128,9 @@ class Watcher:
         ]
 
     def note(self) -> None:
-        """Something else moved: bytes, objects."""
+        """Something else moved: bytes, objects. What was seen before it says nothing any more."""
+        with self._lock:
+            self._snapshot = Snapshot()
         self._moved = time.monotonic()
 
     def wait(

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -51,18 +51,34 @@ def context(folder: Path, *, ca: Path | None = None) -> None:
         ImageFault: `wheel-failed`, with the reason.
         EnvironmentFault: the folder can't be written.
     """
-    inside = folder / "in"
+    needed, ours = folder / "in" / "needed", folder / "in" / "ours"
     with os_errors(folder):
-        inside.mkdir(parents=True)
+        needed.mkdir(parents=True)
+        ours.mkdir()
         (folder / "Dockerfile").write_bytes(
             (files("modelyard_sandbox") / "image" / "Dockerfile").read_bytes()
         )
-        (inside / "constraints.txt").write_text("".join(f"{line}\n" for line in constraints()))
+        (needed / "constraints.txt").write_text("".join(f"{line}\n" for line in constraints()))
+        (needed / "requirements.txt").write_text("".join(f"{line}\n" for line in requirements()))
         if ca is not None:
-            shutil.copyfile(ca, inside / "modelyard-extra.crt")
-    requirement = _requirement(inside)
+            shutil.copyfile(ca, needed / "modelyard-extra.crt")
+    requirement = _ourselves(ours)
     with os_errors(folder):
-        (inside / "requirements.txt").write_text(f"{requirement}\n")
+        (ours / "requirements.txt").write_text(f"{requirement}\n")
+
+
+def requirements() -> list[str]:
+    """What the image needs besides ourselves, as we ask for it: it changes rarely, and so does its layer."""
+    from packaging.requirements import Requirement
+
+    asked = [Requirement(text) for text in importlib.metadata.requires("modelyard") or ()]
+    wanted = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": _EXTRA})]
+    return sorted({f"{one.name}{_extras(one.extras)}{one.specifier}" for one in wanted})
+
+
+def _extras(names: Iterable[str]) -> str:
+    listed = ",".join(sorted(names))
+    return f"[{listed}]" if listed else ""
 
 
 def constraints() -> list[str]:
@@ -157,12 +173,12 @@ def _build_fault(said: str, lines: list[str]) -> ImageFault:
     )
 
 
-def _requirement(inside: Path) -> str:
+def _ourselves(inside: Path) -> str:
     """What pip is to install; a wheel is put into the folder where there is one or one can be made."""
     distribution = importlib.metadata.distribution("modelyard")
     origin = _origin(distribution)
     if origin is None:
-        return f"modelyard[{_EXTRA}]=={distribution.version}"
+        return f"modelyard=={distribution.version}"
     if origin.is_dir():
         wheel = _pack(origin, inside)
     elif origin.is_file():
@@ -174,7 +190,7 @@ def _requirement(inside: Path) -> str:
             f"modelyard was installed from {origin}, which is gone; its image is made from that",
             f"{sys.executable} -m pip install --force-reinstall --no-deps FILE, from where it stays",
         )
-    return f"./{wheel.name}[{_EXTRA}]"
+    return f"./{wheel.name}"
 
 
 def _origin(distribution: importlib.metadata.Distribution) -> Path | None:

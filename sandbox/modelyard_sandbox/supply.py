@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from modelyard.components import Release
+from modelyard.components import Manifest, Release
+from modelyard.digests import digest_of
 from modelyard.errors import NotFoundError
 from modelyard.state import read_json, write_json
 from modelyard_sandbox import images, releases
@@ -26,8 +27,12 @@ from modelyard_sandbox.node import Node
 from modelyard_sandbox.oci import Source
 from modelyard_sandbox.order import Stopped
 from modelyard_sandbox.progress import Progress
+from modelyard_sandbox.readiness import WORKLOADS
 from modelyard_sandbox.registry import Registries
 from modelyard_sandbox.store import Store
+
+#: Annotation of pods: which images they run.
+IMAGES = "modelyard.dev/images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +177,7 @@ class Supply:
                 saved = images.from_engine(self._engine, name, Path(folder), self._platform)
                 self._into(node, saved, [name], progress)
         self._into(node, self._source(), [wanted[name] for name in missing if name not in built], progress)
+        self._there = images.present(node)
         return True
 
     def _is_there(self, name: str, built: bool) -> bool:
@@ -215,6 +221,26 @@ class Supply:
     def _go_on(self) -> None:
         if self._stop.is_set():
             raise Stopped()
+
+    def stamped(self, manifests: Iterable[Manifest]) -> list[Manifest]:
+        """The manifests, their pods marked with the digests of the images that the node has: another image
+        under the same name makes pods anew."""
+        if self._there is None:
+            self._there = images.present(self._node.container)
+        return [self._stamped(manifest, self._there) for manifest in manifests]
+
+    @staticmethod
+    def _stamped(manifest: Manifest, there: Mapping[str, str]) -> Manifest:
+        template = (manifest.get("spec") or {}).get("template") or {}
+        if manifest["kind"] not in WORKLOADS or "spec" not in template:
+            return manifest
+        pod = template["spec"]
+        names = {c["image"] for c in (*pod.get("initContainers", ()), *pod["containers"])}
+        metadata = template.get("metadata") or {}
+        known = sorted(f"{name}@{there.get(name, '')}" for name in names)
+        annotations = {**(metadata.get("annotations") or {}), IMAGES: digest_of(known)[:12]}
+        template = {**template, "metadata": {**metadata, "annotations": annotations}}
+        return {**manifest, "spec": {**manifest["spec"], "template": template}}
 
     # -- sources -----------------------------------------------------------------------------
 

@@ -92,7 +92,8 @@ class Up:
         with self._progress.phase("preflight", "looking at this machine"):
             ports = choose_ports(self._folder, self._everything.values())
             self._preflight()
-        self._remember()
+            self._remember()
+            self._node.clear(partial(self._progress.set, "preflight", "running"))
         with ThreadPoolExecutor(2) as aside:
             # The node takes a while to come up: what needs only its container goes on beside.
             written = aside.submit(self._objects)
@@ -131,7 +132,8 @@ class Up:
         inventories = applier.inventories()
         for name, manifests in self._objects().items():
             if found := inventories.get(name):
-                names[name] = applier.difference(name, manifests, found["objects"]).summary
+                wanted = self._supply.stamped(manifests)
+                names[name] = applier.difference(name, wanted, found["objects"]).summary
         return {"node": "keep", "components": names | {n: "remove" for n in inventories if n not in names}}
 
     # -- the phases -------------------------------------------------------------------------
@@ -165,7 +167,7 @@ class Up:
             self._progress.set("cluster", "running", doing)
 
         with self._progress.phase("cluster", f"the node is {state}"):
-            if state in ("absent", "half-made", "foreign"):
+            if state == "absent":
                 image = self._supply.node_image(self._progress)
                 self._node.create(image, ports, say)
                 self._changed.append("cluster")
@@ -191,7 +193,8 @@ class Up:
             self._progress.component(component.name, "waiting", "its images")
             loading.wait(component.name)
             watcher.note()
-            bringing.bring(component, objects[component.name], inventories.get(component.name))
+            manifests = self._supply.stamped(objects[component.name])
+            bringing.bring(component, manifests, inventories.get(component.name))
 
         in_order(self._chosen, bring, self._stop)
 

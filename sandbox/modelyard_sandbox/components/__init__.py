@@ -7,6 +7,16 @@ from modelyard.components import Component
 
 def everything() -> list[Component]:
     """Ours, in the order in which they build on each other; plugins bring what belongs to their stage."""
-    from modelyard_sandbox.components import knative, kserve, mlflow, postgres, s3
+    from modelyard_sandbox.components import (
+        alertmanager,
+        grafana,
+        knative,
+        kserve,
+        mlflow,
+        postgres,
+        prometheus,
+        s3,
+    )
 
-    return [part.COMPONENT for part in (postgres, s3, mlflow, knative, kserve)]
+    parts = (postgres, s3, mlflow, knative, kserve, prometheus, alertmanager, grafana)
+    return [part.COMPONENT for part in parts]

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 
 def taken(facts: Facts) -> dict[str, str]:
-    """Names of ports that the sandbox remembers and others have, with who has them. The node must
-    not run."""
+    """Names of ports that the sandbox remembers and others have, with who has them. A node that a killed
+    command left half made has its own."""
     published = _published(facts)
+    ours = {port for port, container in published.items() if container == facts.folder.node_name}
     return {
         name: holder
         for name, port in facts.sandbox.ports.items()
-        if (holder := published.get(port) or ("" if is_free(port) else _holder(port)))
+        if port not in ours and (holder := _holder(port, published.get(port)))
     }
 
 
@@ -29,13 +30,17 @@ def _published(facts: Facts) -> dict[int, str]:
     for one in facts.docker.containers:
         name = one["Names"][0].lstrip("/")
         for port in one.get("Ports") or []:
-            if name != facts.folder.node_name and port.get("PublicPort"):
-                found[int(port["PublicPort"])] = f"the container {name}"
+            if port.get("PublicPort"):
+                found[int(port["PublicPort"])] = name
     return found
 
 
-def _holder(port: int) -> str:
-    """The process that listens on a port, as far as we may know."""
+def _holder(port: int, container: str | None) -> str:
+    """Who listens on a port, as far as we may know; empty: nobody."""
+    if container is not None:
+        return f"the container {container}"
+    if is_free(port):
+        return ""
     try:
         sockets: list[Any] = psutil.net_connections("tcp")
         pids = [s.pid for s in sockets if s.status == psutil.CONN_LISTEN and s.laddr.port == port and s.pid]

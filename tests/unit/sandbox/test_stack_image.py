@@ -62,11 +62,11 @@ def test_from_a_checkout_the_context_holds_a_wheel_of_it(tmp_path: Path, install
     authority = tmp_path / "company.pem"
     authority.write_text("-----BEGIN CERTIFICATE-----\n")
     stack_image.context(tmp_path / "context", ca=authority)
-    inside = tmp_path / "context" / "in"
-    wheel = next(inside.glob("*.whl"))
-    assert (inside / "requirements.txt").read_text() == f"./{wheel.name}[stack]\n"
-    assert (inside / "modelyard-extra.crt").read_text() == authority.read_text()
-    assert "click==" in (inside / "constraints.txt").read_text()
+    ours, needed = tmp_path / "context" / "in" / "ours", tmp_path / "context" / "in" / "needed"
+    wheel = next(ours.glob("*.whl"))
+    assert (ours / "requirements.txt").read_text() == f"./{wheel.name}\n"
+    assert (needed / "modelyard-extra.crt").read_text() == authority.read_text()
+    assert "click==" in (needed / "constraints.txt").read_text()
     assert (tmp_path / "context" / "Dockerfile").read_text().startswith("# The one image of ours")
     with zipfile.ZipFile(wheel) as packed:
         names = set(packed.namelist())
@@ -78,11 +78,19 @@ def test_from_a_checkout_the_context_holds_a_wheel_of_it(tmp_path: Path, install
     assert not any(name.startswith("tests/") for name in names)
 
 
+def test_what_the_image_needs_is_what_the_extra_names() -> None:
+    asked = {Requirement(line).name.lower(): Requirement(line) for line in stack_image.requirements()}
+    assert {"click", "mlflow", "evidently", "kserve-storage", "psycopg2-binary"} <= asked.keys()
+    assert "auth" in asked["mlflow"].extras
+    assert not {"dvc", "docker", "kubernetes", "kserve"} & asked.keys(), "the image would be larger for nothing"
+
+
 def test_from_an_index_it_is_taken_from_there_again(tmp_path: Path, install: Any) -> None:
     install("modelyard", "7.8.9")
     stack_image.context(tmp_path / "context")
-    assert (tmp_path / "context" / "in" / "requirements.txt").read_text() == "modelyard[stack]==7.8.9\n"
-    assert not list((tmp_path / "context" / "in").glob("*.crt"))
+    inside = tmp_path / "context" / "in"
+    assert (inside / "ours" / "requirements.txt").read_text() == "modelyard==7.8.9\n"
+    assert not list((inside / "needed").glob("*.crt"))
 
 
 def test_from_a_wheel_the_wheel_itself_is_taken(tmp_path: Path, install: Any) -> None:
@@ -90,8 +98,8 @@ def test_from_a_wheel_the_wheel_itself_is_taken(tmp_path: Path, install: Any) ->
     wheel.write_bytes(b"a wheel")
     install("modelyard", "7.8.9", wheel.as_uri(), archive_info={})
     stack_image.context(tmp_path / "context")
-    inside = tmp_path / "context" / "in"
-    assert (inside / "requirements.txt").read_text() == f"./{wheel.name}[stack]\n"
+    inside = tmp_path / "context" / "in" / "ours"
+    assert (inside / "requirements.txt").read_text() == f"./{wheel.name}\n"
     assert (inside / wheel.name).read_bytes() == b"a wheel"
 
 
