@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help venv demo test lint types contracts unit integration bench docs wheel constraints system-deps clean
+.PHONY: help venv demo test lint types contracts unit cluster integration bench docs wheel constraints system-deps clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,10 @@ contracts: venv ## Check that core imports no plugin and plugins not each other 
 
 unit: venv ## Run the fast tests
 	@$(PYTEST) tests/unit $(ARGS)
+
+cluster: venv ## Run the tests on a real cluster (as root: tests/cluster/prepare makes what they need)
+	@tests/cluster/prepare
+	@$(PYTEST) tests/cluster $(ARGS)
 
 integration: venv ## Run the tests with the real tools
 	@$(PYTEST) tests/conformance tests/integration tests/docs $(ARGS)

@@ -156,8 +156,8 @@ class Models(Area):
         version = ref if isinstance(ref, ModelVersion) else self.get(ref)
         return self._yard.registry.fetch(version)
 
-    def resolve(self, uri: str) -> ResolvedModel:
-        """`models:/NAME/VERSION` or `models:/NAME@ALIAS` as a version with its files.
+    def find(self, uri: str) -> ModelVersion:
+        """The version that `models:/NAME/VERSION` or `models:/NAME@ALIAS` means now; no file is fetched.
 
         Raises:
             UsageError: `model-uri-invalid`.
@@ -169,7 +169,15 @@ class Models(Area):
                 f"'{uri}' is not models:/NAME/VERSION or models:/NAME@ALIAS",
                 "modelyard models list",
             )
-        version = self.get(ref.strip("/"))
+        return self.get(ref.strip("/"))
+
+    def resolve(self, uri: str) -> ResolvedModel:
+        """`models:/NAME/VERSION` or `models:/NAME@ALIAS` as a version with its files.
+
+        Raises:
+            UsageError: `model-uri-invalid`.
+        """
+        version = self.find(uri)
         return ResolvedModel(version=version, path=self.path(version))
 
     def _model_of(self, run_id: str | None) -> LoggedModel:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from modelyard.errors import EnvironmentFault, UsageError
 from modelyard.records import Record
@@ -41,7 +42,7 @@ def predict(
         name: the InferenceService's name.
         rows: a pandas DataFrame, a NumPy array, a list of dicts or a list of lists; n rows.
         protocol: KServe's V1 or V2 (Open Inference Protocol) JSON.
-        headers: e.g. `X-Request-Id` or `X-Event-Time`.
+        headers: e.g. `X-Request-Id` (made up if it is missing) or `X-Event-Time`.
         timeout: seconds.
 
     Raises:
@@ -54,7 +55,7 @@ def predict(
         path, body = f"/v1/models/{model}:predict", {"instances": instances}
     else:
         path, body = f"/v2/models/{model}/infer", {"inputs": _tensors(instances)}
-    status, got, answer = _post(url, path, body, dict(headers or {}), timeout)
+    status, got, answer = _post(url, path, body, _with_id(headers or {}), timeout)
     if status != 200:
         said = answer.get("error", answer) if isinstance(answer, dict) else answer
         if 400 <= status < 500:
@@ -160,24 +161,41 @@ def _rows_of(tensor: Mapping[str, Any]) -> list[Any]:
     return [data[start : start + width] for start in range(0, len(data), width or 1)]
 
 
+def _with_id(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers with the prediction's id, which KServe's own logger reads from `Ce-Id`."""
+    given = {name.lower(): value for name, value in headers.items()}
+    request_id = given.get("x-request-id") or given.get("ce-id") or str(uuid.uuid4())
+    missing = {"X-Request-Id": request_id, "Ce-Id": request_id}
+    return {**headers, **{name: value for name, value in missing.items() if name.lower() not in given}}
+
+
+def _connection(parts: SplitResult, timeout: float) -> http.client.HTTPConnection:
+    """A connection to the host of a URL; names below `localhost` are this machine (RFC 6761), but few
+    resolvers know that."""
+    host = parts.hostname or "127.0.0.1"
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(host, parts.port, timeout=timeout)
+    is_here = host.endswith(".localhost")
+    return http.client.HTTPConnection("127.0.0.1" if is_here else host, parts.port, timeout=timeout)
+
+
 def _post(
     url: str, path: str, body: Any, headers: dict[str, str], timeout: float
 ) -> tuple[int, http.client.HTTPMessage, Any]:
     parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
         content = json.dumps(body).encode()
     except (TypeError, ValueError) as fault:  # a set, an object, a list that contains itself
         raise UsageError(
             "rows-invalid", f"the rows can't be sent as JSON: {fault}", "give numbers, texts and booleans"
         ) from None
-    connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=timeout)
+    connection = _connection(parts, timeout)
     try:
         connection.request(
             "POST",
             parts.path.rstrip("/") + path,
             content,
-            {"Content-Type": "application/json", **headers},
+            {"Content-Type": "application/json", "Host": parts.netloc.rpartition("@")[2], **headers},
         )
         response = connection.getresponse()
         text = response.read()

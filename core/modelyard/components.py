@@ -27,11 +27,13 @@ class Release:
         name: file name in the cache, unique, e.g. `kserve-v0.20.0-crds.yaml`.
         url: the pinned address.
         sha256: of the file.
+        without: kinds in it that are not read, because another file has them; reading takes seconds.
     """
 
     name: str
     url: str
     sha256: str
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

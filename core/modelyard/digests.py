@@ -53,11 +53,16 @@ def manifest(path: Path, *, exclude: Iterable[str] = ()) -> list[dict[str, Any]]
     return sorted(files, key=lambda file: str(file["path"]))
 
 
+def model_manifest(folder: Path) -> list[dict[str, Any]]:
+    """The manifest of a model folder, without what tools leave behind in it when they load the model: MLflow
+    a note of the name it was loaded by, Python its byte code."""
+    files = manifest(folder, exclude=["registered_model_meta"])
+    return [file for file in files if "__pycache__" not in file["path"]]
+
+
 def model_digest(folder: Path) -> str:
-    """SHA-256 (hex) over the files of a model folder, without what tools leave behind in it when they
-    load the model: MLflow a note of the name it was loaded by, Python its byte code."""
-    files = [f for f in manifest(folder, exclude=["registered_model_meta"]) if "__pycache__" not in f["path"]]
-    return manifest_digest(files)
+    """SHA-256 (hex) over the files of a model folder: equal for equal bytes, wherever they lie."""
+    return manifest_digest(model_manifest(folder))
 
 
 def manifest_digest(files: Iterable[Mapping[str, Any]]) -> str:

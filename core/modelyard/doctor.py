@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from modelyard import targets
 from modelyard.config import provider_settings
 from modelyard.errors import ModelyardError, NotFoundError
 from modelyard.plugins import PluginManager, missing_requirements
@@ -20,8 +21,13 @@ from modelyard.yard import Yard
 _ROOM = 2_000_000_000
 
 
-def examine(folder: Path | None = None) -> Iterator[Check]:
-    """Every check, in order: machine, project, stages, then what plugins offer."""
+def examine(folder: Path | None = None, target: str | None = None) -> Iterator[Check]:
+    """Every check, in order: machine, project, stages, plugins, what they offer, then the target.
+
+    Args:
+        folder: where to look for a project; None: here and above.
+        target: asked for by name; None: the one that the project's commands take.
+    """
     yield from (_python(), _git(), _disk(folder or Path.cwd()))
     try:
         root: Path | None = find_root(folder)
@@ -34,6 +40,8 @@ def examine(folder: Path | None = None) -> Iterator[Check]:
     yield from _plugins(plugins)
     for offered in plugins.offers("modelyard_checks"):
         yield from _guarded(offered.offer.name, lambda o=offered.offer: o.run(root))  # type: ignore[misc]
+    if root is not None and (name := targets.chosen(root, target)) != targets.LOCAL:
+        yield from _guarded(f"target {name}", lambda: _target(root, name))
 
 
 def _python() -> Check:
@@ -129,6 +137,14 @@ def _provider_tables(yard: Yard, plugins: PluginManager) -> Iterator[Check]:
             )
         else:
             provider_settings(yard.settings, yard.root, plugins.find(offered[name], name).offer)
+
+
+def _target(root: Path, name: str) -> Iterator[Check]:
+    from modelyard.kube.rights import examine_target
+
+    found = Yard(root, target=name).target
+    if found is not None:
+        yield from examine_target(found)
 
 
 def _plugins(plugins: PluginManager) -> Iterator[Check]:

@@ -201,7 +201,9 @@ def _promotion(yard: Yard, promotion: Promotion) -> Node:
 def _promotion_alone(promotion: Promotion) -> Node:
     who = promotion.actor.user + (f" <{promotion.actor.email}>" if promotion.actor.email else "")
     verb = {"promote": "promoted", "rollback": "rolled back", "external": "moved"}[promotion.action]
-    title = f"{verb} to {promotion.alias} by {who}, {promotion.time:%Y-%m-%d %H:%M} UTC: {promotion.reason}"
+    where = f" (on {promotion.origin})" if promotion.origin else ""
+    when = f"{promotion.time:%Y-%m-%d %H:%M} UTC"
+    title = f"{verb} to {promotion.alias} by {who}, {when}{where}: {promotion.reason}"
     return _node("promotion", promotion.id, title, promotion)
 
 

@@ -170,11 +170,12 @@ class Environment(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext(Record):
-    """What the core knows about a run before it starts; the tracker stores it with the run."""
+    """What the core knows about a run before it starts; the tracker stores it with the run.
+    `environment` is None for a copied run of which nobody knows it."""
 
     user: str
     code: Code
-    environment: Environment
+    environment: Environment | None
 
 
 RunStatus = Literal["running", "finished", "failed", "killed"]
@@ -282,7 +283,8 @@ class Promotion(Record):
     """An alias that moved: who, when, from, to, why, with which evidence.
 
     `id` is `MODEL#SEQ`, the place in the ledger. `deployed` is None until a deployment of it was
-    tried, then whether that worked. An `external` promotion was found, not made, by us.
+    tried, then whether that worked. An `external` promotion was found, not made, by us. `origin` is the
+    target where it was made, for one that `modelyard ship` brought here; the versions are those here.
     """
 
     id: str
@@ -300,6 +302,7 @@ class Promotion(Record):
     lineage_id: str | None = None
     digest: str | None = None
     deployed: bool | None = None
+    origin: str | None = None
     sha256: str = ""
 
 

@@ -103,6 +103,7 @@ class StageContext:
         settings: the provider's validated `[providers.NAME]` table (its pydantic model), or None.
         services: the project's background processes.
         resolve_model: turns `models:/NAME/VERSION` or `models:/NAME@ALIAS` into local files.
+        find_model: the record of `models:/NAME/VERSION` or `models:/NAME@ALIAS`; no file is fetched.
         event_sink: URL that takes KServe CloudEvents for the prediction log, starting the monitor
             if it has to; None if the project's monitor takes none.
         address_of: the URI under which a version's files lie where pods reach them, e.g. `s3://mlflow/1/...`;
@@ -116,6 +117,7 @@ class StageContext:
     settings: Any
     services: Services
     resolve_model: Callable[[str], ResolvedModel]
+    find_model: Callable[[str], ModelVersion]
     event_sink: Callable[[], str | None]
     address_of: Callable[[ModelVersion], str]
     target: Target | None = None
@@ -125,8 +127,17 @@ class StageContext:
 class Tracker(Protocol):
     """Stage `track`: the log of training runs."""
 
-    def start(self, name: str, context: RunContext, *, parent: str | None = None) -> Run:
-        """A new run with status `running`; its context is stored at once."""
+    def start(
+        self,
+        name: str,
+        context: RunContext,
+        *,
+        parent: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        at: datetime | None = None,
+    ) -> Run:
+        """A new run with status `running`; its context and tags are stored at once, with the run itself.
+        `at` is when it really began, for one that is copied from elsewhere (default: now)."""
 
     def log(
         self,
@@ -144,8 +155,23 @@ class Tracker(Protocol):
             NotFoundError: `run-not-found`.
         """
 
+    def metrics(self, run_id: str) -> list[Metric]:
+        """Every value that the run logged, with its step and time; `Run.metrics` has the last ones only.
+
+        Raises:
+            NotFoundError: `run-not-found`.
+        """
+
     def log_file(self, run_id: str, path: Path, *, folder: str = "") -> None:
         """Store a copy of one file with the run."""
+
+    def files(self, run_id: str) -> Path:
+        """The files that `log_file` stored, in a folder of this machine, below the folders that were named;
+        empty if there are none. It must not be written to.
+
+        Raises:
+            NotFoundError: `run-not-found`.
+        """
 
     def log_model(
         self,
@@ -162,6 +188,14 @@ class Tracker(Protocol):
             UsageError: `model-not-serialisable`, naming the type.
         """
 
+    def add_model(self, run_id: str | None, folder: Path) -> LoggedModel:
+        """Store a model folder as it is, as if the run had logged it: the same bytes, so the same digest
+        (`modelyard.digests.model_digest`), each checked where it arrived. None: no run is known.
+
+        Raises:
+            NotFoundError: `run-not-found`.
+        """
+
     def logged_model(self, uri: str) -> LoggedModel:
         """What `log_model` returned for that URI (one of `Run.models`).
 
@@ -169,8 +203,9 @@ class Tracker(Protocol):
             NotFoundError: `logged-model-not-found`.
         """
 
-    def finish(self, run_id: str, status: RunStatus = "finished") -> None:
-        """End the run; ending an ended run again with the same status changes nothing."""
+    def finish(self, run_id: str, status: RunStatus = "finished", *, at: datetime | None = None) -> None:
+        """End the run; ending an ended run again with the same status changes nothing. `at` is when it
+        really ended (default: now)."""
 
     def get(self, run_id: str) -> Run:
         """One run.
@@ -185,7 +220,11 @@ class Tracker(Protocol):
 
 @runtime_checkable
 class DataStore(Protocol):
-    """Stage `data`: content-addressed versions of files and folders."""
+    """Stage `data`: content-addressed versions of files and folders.
+
+    On a target it is the same project with the same data sets, but the remote is the target's storage:
+    `target.address("s3")`.
+    """
 
     def add(self, path: Path, *, name: str | None = None) -> DataRef:
         """Take the file or folder (inside the project) as a version; unchanged bytes give the same one.
@@ -214,6 +253,31 @@ class DataStore(Protocol):
         Raises:
             ConfigError: `no-remote`.
             EnvironmentFault: `remote-unreachable`.
+        """
+
+    def lacking(self, refs: Sequence[DataRef]) -> list[int | None]:
+        """The bytes of each version (a current or an earlier one) that `publish` would copy. 0: the remote,
+        which is asked, holds all of it. None: neither side has it, or it is another store's version.
+
+        Raises:
+            ConfigError: `no-remote`.
+            EnvironmentFault: `remote-unreachable`.
+        """
+
+    def publish(
+        self, refs: Sequence[DataRef], *, progress: Callable[[int], None] = lambda _: None
+    ) -> list[DataRef]:
+        """Copy versions, current or earlier ones, to the remote, and see that they arrived. Returns them with
+        `published` as it is now: False for what neither side has, and for other stores' versions.
+
+        Args:
+            refs: what is copied.
+            progress: may be told of bytes as they go (negative: they have to go again).
+
+        Raises:
+            ConfigError: `no-remote`.
+            EnvironmentFault: `remote-unreachable`.
+            CorruptStateError: `data-corrupt`: this machine holds other bytes.
         """
 
     def pull(self, names: Sequence[str] = ()) -> list[DataRef]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from modelyard.config import Settings
     from modelyard.plugins import PluginManager
     from modelyard.processes import ProcessServices
+    from modelyard.shipping.records import Progress, Shipment
     from modelyard.stages import DataStore, Monitor, Registry, Server, Tracker
     from modelyard.targets import Target
 
@@ -68,7 +69,7 @@ class Yard:
         self.root = root
         self.target_name = target
         self.state = targets.state_of(project.prepare_state(root), target)
-        self._overrides = tuple(overrides)
+        self.overrides = tuple(overrides)
         self._opened: dict[tuple[StageName, str], Any] = {}
         self.runs = Runs(self)
         self.data = Data(self)
@@ -151,6 +152,31 @@ class Yard:
         """
         return trace(self, anything)
 
+    def ship(
+        self,
+        to: str,
+        *,
+        models: Sequence[str] = (),
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Shipment:
+        """Copy data, registered models and their history to a target; what is there already is left alone.
+
+        Args:
+            to: the target, e.g. `sandbox`.
+            models: only these, with the data of their runs; default: all, and all current data.
+            dry_run: say what would be done; nothing is changed there.
+            progress: is told how far it is.
+
+        Raises:
+            NotFoundError: `target-unknown`, `model-not-found`.
+            ConflictError: `locked`: another ship to the target is under way.
+            EnvironmentFault: a service of the target does not answer, or refuses the login.
+        """
+        from modelyard.ship import ship
+
+        return ship(self, to, models=models, dry_run=dry_run, progress=progress)
+
     # -- background processes ---------------------------------------------------------------
 
     def up(self, progress: Callable[[str], None] = lambda _: None) -> list[Service]:
@@ -214,7 +240,7 @@ class Yard:
         """`modelyard.toml` with what overrides it."""
         from modelyard.config import load_settings
 
-        return load_settings(self.root, self._overrides)
+        return load_settings(self.root, self.overrides)
 
     @cached_property
     def plugins(self) -> PluginManager:
@@ -316,6 +342,7 @@ class Yard:
             settings=provider_settings(self.settings, self.root, self.plugins.find(stage, name).offer),
             services=self.processes,
             resolve_model=self.models.resolve,
+            find_model=self.models.find,
             event_sink=self._event_sink,
             address_of=lambda version: self.registry.address(version),
             target=self.target,

@@ -13,7 +13,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from modelyard.errors import ConfigError, MissingRequirementError, UsageError
+from modelyard.s3 import Bucket
 from modelyard.state import os_errors, write_bytes
+from modelyard.targets import Target
 
 #: The name under which we enter a remote into `.dvc/config`.
 REMOTE_NAME = "modelyard"
@@ -44,12 +46,17 @@ _EXTRAS = {
 @dataclass(frozen=True, slots=True)
 class Remote:
     """A remote of DVC. `url` is absolute; `folder` is set when it is a folder of this machine.
-    `login` is what a person wrote before the `@`, with a password; it never goes into git."""
+    `login` is what a person wrote before the `@`, with a password; it never goes into git.
+
+    A target's storage is a `bucket`, and `settings` are what DVC needs to read from it; they hold its
+    password, and live in memory alone."""
 
     name: str
     url: str
     folder: Path | None
     login: tuple[str, str] | None = field(default=None, repr=False)
+    bucket: Bucket | None = field(default=None, repr=False)
+    settings: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     @property
     def public(self) -> str:
@@ -189,7 +196,7 @@ def parse_remote(url: str, root: Path) -> Remote:
             raise UsageError("remote-invalid", f"{folder} is a file, not a folder", "name a folder")
         return Remote(REMOTE_NAME, str(folder), folder)
     parts = urlsplit(url)
-    _require(parts.scheme.lower())
+    require(parts.scheme.lower())
     if parts.password is None:
         return Remote(REMOTE_NAME, url, None)
     if parts.scheme.lower() not in ("http", "https"):
@@ -202,7 +209,39 @@ def parse_remote(url: str, root: Path) -> Remote:
     return Remote(REMOTE_NAME, bare, None, (unquote(parts.username or ""), unquote(parts.password)))
 
 
-def _require(scheme: str) -> None:
+def remote_of(target: Target) -> Remote:
+    """Where data goes on a target: the storage of its S3.
+
+    Raises:
+        ConfigError: `no-remote`: the target names no storage.
+        NotFoundError: `target-service-unknown`: it has no S3.
+    """
+    address = target.address("s3")
+    if not address.storage.startswith("s3://"):
+        raise ConfigError(
+            "no-remote",
+            f"the target '{target.name}' does not say in which bucket data is kept",
+            f'write into modelyard.toml: [targets.{target.name}.services.s3] storage = "s3://BUCKET"',
+        )
+    bucket = Bucket(address, address.storage)
+    settings = {
+        "url": address.storage,
+        "endpointurl": address.url,
+        "access_key_id": address.user,
+        "secret_access_key": address.password,
+        "region": "us-east-1",
+        "verify": True,
+    }
+    return Remote(f"{REMOTE_NAME}-{target.name}", address.storage, None, bucket=bucket, settings=settings)
+
+
+def require(scheme: str) -> None:
+    """See that DVC's part for such URLs is installed.
+
+    Raises:
+        UsageError: `remote-invalid`.
+        MissingRequirementError: `missing-extra`.
+    """
     import importlib.util
 
     if scheme not in _EXTRAS:

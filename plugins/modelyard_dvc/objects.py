@@ -90,6 +90,14 @@ def absent(store: Path, oids: Iterable[str]) -> set[str]:
     return {oid for oid in oids if not object_path(store, oid).is_file()}
 
 
+def sizes(store: Path, oids: Iterable[str]) -> Iterator[int]:
+    """Bytes of each of those objects that the store has."""
+    for oid in oids:
+        path = object_path(store, oid)
+        if path.is_file():
+            yield path.stat().st_size
+
+
 def total_size(store: Path, listed: Sequence[Entry]) -> int | None:
     """Bytes of the version's files in the store; None if one is missing. Reads no contents."""
     try:

@@ -6,7 +6,8 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from modelyard.stages import StageContext
 
 
+_SCHEME = "dvc"
+
+
 class DvcStore:
     """A `modelyard.stages.DataStore` on DVC, in this process.
 
@@ -44,6 +48,7 @@ class DvcStore:
         settings: DvcSettings = context.settings or DvcSettings()
         self._settings = settings
         self._root = context.root.resolve()
+        self._target = context.target
         self._memory = Memory(context.state)
         self._session = Session(self._root, context.state, settings.lock_timeout)
         self._transfer = Transfer(self._root, self._session, self._memory)
@@ -107,6 +112,28 @@ class DvcStore:
             self._transfer.push(chosen, remote)
             return [self._ref(item) for item in chosen]
 
+    def lacking(self, refs: Sequence[DataRef]) -> list[int | None]:
+        """See `DataStore.lacking`."""
+        remote = self._transfer.reachable(self._current_remote())
+        ours = [ref for ref in refs if ref.scheme == _SCHEME]
+        lacking = dict(zip(ours, self._transfer.lacking([self._version(ref) for ref in ours], remote)))
+        return [lacking.get(ref) for ref in refs]
+
+    def publish(
+        self, refs: Sequence[DataRef], *, progress: Callable[[int], None] = lambda _: None
+    ) -> list[DataRef]:
+        """See `DataStore.publish`."""
+        with self._session.holding("data publish"):
+            remote = self._transfer.reachable(self._current_remote())
+            items = {ref: self._version(ref) for ref in refs if ref.scheme == _SCHEME}
+            held = self._transfer.publish(list(items.values()), remote, progress)
+            return [
+                replace(ref, remote=remote.public, published=True)
+                if items.get(ref) in held
+                else replace(ref, remote=None, published=False)
+                for ref in refs
+            ]
+
     def pull(self, names: Sequence[str] = ()) -> list[DataRef]:
         """Bring the current versions into the working tree; all are checked before any is handed out.
 
@@ -126,7 +153,7 @@ class DvcStore:
         """Name the remote: a folder (relative to the project; made if need be) or a URL.
 
         Raises:
-            UsageError: `remote-invalid`, `secret-in-url`, `remote-in-settings`.
+            UsageError: `remote-invalid`, `secret-in-url`, `remote-in-settings`, `remote-of-target`.
             MissingRequirementError: `missing-extra`.
         """
         if self._settings.remote is not None and url != self._settings.remote:
@@ -135,12 +162,18 @@ class DvcStore:
                 f"modelyard.toml names the remote already: {self._settings.remote}",
                 "edit `remote` in its table [providers.dvc]",
             )
+        if self._target is not None:
+            raise UsageError(
+                "remote-of-target",
+                f"on the target '{self._target.name}' data goes to its own storage",
+                "leave out --target to name the project's remote",
+            )
         with self._session.holding("data remote"):
             self._write_remote(layout.parse_remote(url, self._root))
 
     def remote(self) -> str | None:
         """The remote's URL without credentials, or None."""
-        if self._settings.remote is not None:
+        if self._settings.remote is not None and self._target is None:
             return layout.parse_remote(self._settings.remote, self._root).public
         remote = self._configured_remote()
         return remote.public if remote else None
@@ -247,6 +280,18 @@ class DvcStore:
         except (OSError, subprocess.TimeoutExpired):
             return
 
+    def _version(self, ref: DataRef) -> Tracked:
+        """A version, also one that is no longer the current one of its path."""
+        return Tracked(
+            name=ref.name,
+            path=ref.path,
+            file=dvc_file_of(self._root / ref.path),
+            version=ref.version,
+            size=ref.size,
+            files=ref.files,
+            digest=ref.digest or None,
+        )
+
     def _tracked(self, place: str) -> Tracked:
         found = next((i for i in tracked(self._root, self._memory) if i.path == place), None)
         if found is None:
@@ -284,7 +329,7 @@ class DvcStore:
         published = remote is not None and self._transfer.is_published(item, remote)
         return DataRef(
             name=item.name,
-            scheme="dvc",
+            scheme=_SCHEME,
             path=item.path,
             version=item.version,
             digest=content.digest if content else item.digest or "",
@@ -323,6 +368,8 @@ class DvcStore:
             return "unchanged"
 
     def _configured_remote(self) -> layout.Remote | None:
+        if self._target is not None:
+            return layout.remote_of(self._target)
         repo = self._session.repo_root()
         return layout.read_config(repo).remote if repo else None
 
@@ -330,7 +377,7 @@ class DvcStore:
         """The remote to work with; one that `modelyard.toml` names goes into `.dvc/config` first, so
         that `dvc push` typed by hand means the same."""
         current = self._configured_remote()
-        if self._settings.remote is None:
+        if self._settings.remote is None or self._target is not None:
             return current
         wanted = layout.parse_remote(self._settings.remote, self._root)
         if current is None or current.url != wanted.url:

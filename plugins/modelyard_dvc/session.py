@@ -49,8 +49,12 @@ class Session:
         with locked(self._lock, timeout=self._timeout, doing=doing):
             yield
 
-    def call(self, work: Callable[[Repo], T]) -> T:
+    def call(self, work: Callable[[Repo], T], remote: layout.Remote | None = None) -> T:
         """What DVC answers, or a `ModelyardError` that says what went wrong.
+
+        Args:
+            work: is given the repository.
+            remote: that it works with, if any; one of a target is known to DVC for this call alone.
 
         Raises:
             ConflictError: `locked`: another DVC process works in the repository.
@@ -62,7 +66,7 @@ class Session:
         while True:
             said: list[logging.LogRecord] = []
             try:
-                with _quiet(said), self._open() as repo:
+                with _quiet(said), self._open(remote) as repo:
                     return work(repo)
             except ModelyardError:
                 raise
@@ -77,7 +81,7 @@ class Session:
                 else:
                     raise self._explained(fault, said) from fault
 
-    def _open(self) -> Repo:
+    def _open(self, remote: layout.Remote | None) -> Repo:
         """A new one each time (8 ms): an open one misses what happens to its cache behind its back,
         and its databases belong to one thread."""
         os.environ.setdefault("DVC_NO_ANALYTICS", "1")
@@ -86,10 +90,16 @@ class Session:
         # We stage with git ourselves: DVC's own rewrite of the index takes a second in a repository
         # with many files and fails on index formats that git writes by now.
         core = {"analytics": False, "check_update": False, "autostage": False}
+        config: dict[str, Any] = {"core": core}
+        if remote is not None and remote.settings:
+            layout.require("s3")
+            # Newer SDKs add checksums that other servers than Amazon's store as part of the file.
+            os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+            config["remote"] = {remote.name: dict(remote.settings)}
         found = self.repo_root()
         if found is None or not layout.is_whole(found):
             found = layout.init_repo(found or self.root)
-        return Repo(str(found), config={"core": core})
+        return Repo(str(found), config=config)
 
     def _scratch(self) -> Path:
         return (self.repo_root() or self.root) / ".dvc" / "tmp"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -22,6 +23,7 @@ from modelyard_dvc.layout import Remote
 from modelyard_dvc.memory import Memory, fingerprint
 from modelyard_dvc.objects import Content, Damaged, Entry
 from modelyard_dvc.session import Session
+from modelyard_dvc.upload import Upload
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -117,10 +119,38 @@ class Transfer:
                 f"the remote {remote.folder} is not there",
                 f"mount or make it (mkdir -p '{remote.folder}'), or: modelyard data remote ANOTHER",
             )
+        if remote.bucket is not None:
+            with _s3_errors():
+                remote.bucket.require()
         return remote
+
+    def lacking(self, chosen: Sequence[Tracked], remote: Remote) -> list[int | None]:
+        """Bytes of each version that the remote lacks; None: this machine lacks them, too."""
+        wanted = self._wanted(chosen, remote)
+        sizes = (objects.sizes(self._cache(), wanted[item]) if item in wanted else None for item in chosen)
+        return [None if found is None else sum(found) for found in sizes]
+
+    def publish(
+        self, chosen: Sequence[Tracked], remote: Remote, progress: Callable[[int], None]
+    ) -> list[Tracked]:
+        """Copy what the remote lacks and this machine has; returns those of which the remote holds all."""
+        wanted = self._wanted(chosen, remote)
+        if remote.bucket is None:
+            self.push(list(wanted), remote)
+        else:
+            self._upload(wanted, remote, progress)
+        for item in wanted:
+            self._memory.remember_published(remote.public, item.version, True)
+        return list(wanted)
 
     def push(self, chosen: Sequence[Tracked], remote: Remote) -> None:
         """Copy what the remote lacks, then look whether it holds everything, and note the answer."""
+        if remote.bucket is not None:
+            held = self.publish(chosen, remote, lambda _: None)
+            for item in chosen:
+                if item not in held:
+                    raise _not_here(item)
+            return
         fresh = {
             item: self._ready_for_push(item, remote)
             for item in chosen
@@ -139,6 +169,54 @@ class Transfer:
         for item, listed in checked.items():
             if remote is not None and not self.is_published(item, remote):
                 self._note_whether_published(item, listed, remote)
+
+    def _wanted(self, chosen: Sequence[Tracked], remote: Remote) -> dict[Tracked, set[str]]:
+        """The objects of each version that the remote lacks, of those versions that can be completed."""
+        needed = {item: self._needed(item) for item in chosen}
+        absent = self._absent({oid for oids in needed.values() for oid in oids}, remote)
+        nowhere = objects.absent(self._cache(), absent)
+        return {item: oids & absent for item, oids in needed.items() if not oids & nowhere}
+
+    def _needed(self, item: Tracked) -> set[str]:
+        """The objects of the version; the listing alone where this machine lacks it: it is written last,
+        so it stands for all.
+
+        Raises:
+            CorruptStateError: `data-corrupt`.
+        """
+        if item.legacy:
+            raise _legacy(item)
+        try:
+            return objects.needed(item.version, objects.entries(item.version, self._cache()) or ())
+        except Damaged as fault:
+            raise self._corrupt(item, fault, "cache") from None
+
+    def _absent(self, oids: set[str], remote: Remote) -> set[str]:
+        """Those objects that the remote lacks."""
+        if remote.folder is not None:
+            return objects.absent(_store(remote), oids)
+        if remote.bucket is not None:
+            with _s3_errors():
+                return Upload(self._cache(), remote.bucket).lacking(oids)
+        return self._absent_there(oids, remote)
+
+    def _upload(
+        self, wanted: Mapping[Tracked, set[str]], remote: Remote, progress: Callable[[int], None]
+    ) -> None:
+        assert remote.bucket is not None
+        oids = {oid for some in wanted.values() for oid in some}
+        try:
+            with _s3_errors():
+                large = Upload(self._cache(), remote.bucket).send(oids, progress)
+        except Damaged as fault:
+            item = next(item for item, some in wanted.items() if fault.entry.oid in some)
+            listed = objects.entries(item.version, self._cache())
+            bad = Damaged(fault.path, _entry(listed, {fault.entry.oid}))
+            raise self._corrupt(item, bad, "cache") from None
+        if large:
+            self._with_remote(remote, partial(self._copy, oids=large, remote=remote, up=True))
+            if gone := self._absent(large, remote):
+                raise _unreachable(remote, f"{len(gone)} files did not arrive")
 
     def _is_there_only(self, item: Tracked, remote: Remote) -> bool:
         """The remote has all of it and this machine has not, as in a fresh clone: nothing to push."""
@@ -160,11 +238,7 @@ class Transfer:
         except Damaged as fault:
             raise self._corrupt(item, fault, "cache") from None
         if listed is None or objects.absent(self._cache(), objects.needed(item.version, listed)):
-            raise NotFoundError(
-                "data-not-in-cache",
-                f"this machine lacks the current version of {item.path}, so it can't be pushed",
-                f"modelyard data pull '{item.name}', or take it anew: modelyard data add '{item.path}'",
-            )
+            raise _not_here(item)
         if remote.folder is not None:
             for bad in list(objects.damaged(_store(remote), _whole(item, listed))):
                 self._memory.set_aside(bad.path)
@@ -187,7 +261,7 @@ class Transfer:
             store = _store(remote)
             held = not objects.absent(store, oids) and not any(objects.damaged(store, _whole(item, listed)))
         else:
-            held = not self._absent_there(oids, remote)
+            held = not self._absent(oids, remote)
         self._memory.remember_published(remote.public, item.version, held)
         return held
 
@@ -243,7 +317,7 @@ class Transfer:
         listed = objects.entries(item.version, self._cache())
         if fault := remote.connection_fault():
             return _unreachable(remote, fault)
-        there = set() if remote.folder else still - self._absent_there(still, remote)
+        there = set() if remote.folder else still - self._absent(still, remote)
         if there:
             # DVC fetched it, found other bytes, and dropped them again (`verify`).
             where = objects.object_path(Path("files/md5"), sorted(there)[0])
@@ -318,7 +392,7 @@ class Transfer:
             EnvironmentFault: `remote-unreachable`, `disk-full`, `read-only`.
         """
         try:
-            return self._session.call(work)
+            return self._session.call(work, remote)
         except EnvironmentFault as fault:
             if fault.code != "dvc-failed":
                 raise
@@ -369,6 +443,24 @@ class Transfer:
 
     def _cache(self) -> Path:
         return layout.read_config(self._session.repo_root() or self._root).cache
+
+
+@contextmanager
+def _s3_errors() -> Iterator[None]:
+    try:
+        yield
+    except (EnvironmentFault, NotFoundError) as fault:
+        if fault.code in ("s3-refused", "s3-unreachable", "bucket-not-found"):
+            raise EnvironmentFault("remote-unreachable", fault.message, fault.hint) from fault
+        raise
+
+
+def _not_here(item: Tracked) -> NotFoundError:
+    return NotFoundError(
+        "data-not-in-cache",
+        f"this machine lacks the current version of {item.path}, so it can't be pushed",
+        f"modelyard data pull '{item.name}', or take it anew: modelyard data add '{item.path}'",
+    )
 
 
 def _unreachable(remote: Remote, why: str) -> EnvironmentFault:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from modelyard.components import Component
     from modelyard.offers import Candidate
     from modelyard.records import Endpoint, GateResult, Promotion
     from modelyard.stages import Monitor, StageContext
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 
 def _monitor(context: StageContext) -> Monitor:
+    if context.target is not None:
+        from modelyard_evidently.remote import RemoteMonitor
+
+        return RemoteMonitor(context, context.target)
     from modelyard_evidently.provider import EvidentlyMonitor
 
     return EvidentlyMonitor(context)
@@ -65,6 +70,14 @@ def modelyard_gates() -> Iterable[GateOffer]:
         check=_quality,
         settings=_quality_settings,
     )
+
+
+@hookimpl
+def modelyard_sandbox_components() -> Iterable[Component]:
+    """Offer the monitor as a part of the sandbox."""
+    from modelyard_evidently.component import COMPONENT
+
+    yield COMPONENT
 
 
 @hookimpl

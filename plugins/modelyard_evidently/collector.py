@@ -15,7 +15,7 @@ import asyncio
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from modelyard.errors import ModelyardError
 from modelyard.state import read_json
 from modelyard_evidently import log
 from modelyard_evidently.events import Event, Pairing, Row, event_of, rows_of
-from modelyard_evidently.exporter import METRICS_FILE, counters
+from modelyard_evidently.exporter import METRICS_FILE, Counted, counters
 from modelyard_evidently.profile import feature_names, file_of
 
 _FLUSH_SECONDS = 2.0
@@ -33,13 +33,20 @@ _MOST_BYTES = 256 * 1024 * 1024
 #: Rows that wait for a disk that does not take them.
 _MOST_ROWS = 200_000
 _BODY_LIMIT = 64 * 1024 * 1024
+JSON, METRICS = b"application/json", b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class Collector:
-    """Events in, Parquet parts out."""
+    """Events in, Parquet parts out.
 
-    def __init__(self, state: Path) -> None:
-        self._state = state
+    Args:
+        state: the folder of the log.
+        labels: of its counters, where a process collects for several.
+    """
+
+    def __init__(self, state: Path, *, labels: Mapping[str, str] | None = None) -> None:
+        self._state, self._labels = state, dict(labels or {})
+        self._share = 1.0
         self._queue: deque[Event] = deque()
         self._bytes = 0
         self._pairing = Pairing()
@@ -50,6 +57,10 @@ class Collector:
         self._last_loss = 0.0
         log.clean(state)
 
+    def keep_to(self, share: float) -> None:
+        """Take only so large a part of the usual room in memory, because others need theirs."""
+        self._share = self._pairing.share = share
+
     def take(self, headers: dict[str, str], body: bytes) -> None:
         """Queue an event; the oldest make room.
 
@@ -59,7 +70,8 @@ class Collector:
         event = event_of(headers, body)
         self._queue.append(event)
         self._bytes += len(body)
-        while len(self._queue) > _MOST_EVENTS or self._bytes > _MOST_BYTES:
+        most, most_bytes = _MOST_EVENTS * self._share, _MOST_BYTES * self._share
+        while len(self._queue) > most or self._bytes > most_bytes:
             self._bytes -= len(self._queue.popleft().body)
             self.lost(1)
 
@@ -80,27 +92,21 @@ class Collector:
                 await asyncio.to_thread(self._write, events)
         return self.counts()
 
-    async def run(self) -> None:
-        """Flush every few seconds, until cancelled."""
-        while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
-            try:
-                await self.flush()
-            except Exception as fault:  # nothing may end the writing of all later events
-                print(f"collector: writing failed: {fault!r}", flush=True)
-
     def counts(self) -> dict[str, Any]:
         """Events by what became of them, and when the last was lost (seconds since 1970, or 0)."""
         paired = {"unpaired": self._pairing.unpaired, "duplicate": self._pairing.duplicates}
         waiting = self._pairing.waiting + sum(len(rows) for rows in self._pending.values())
         return {"events": {**self._counts, **paired}, "waiting": waiting, "last_loss": self._last_loss}
 
-    def metrics(self) -> bytes:
-        """The finished windows, and the collector's own counters."""
-        file = self._state / METRICS_FILE
-        finished = file.read_bytes() if file.exists() else b""
+    def counted(self) -> Counted:
+        """The same for the exporter."""
         counts = self.counts()
-        return finished + counters(counts["events"], counts["last_loss"]).encode()
+        return Counted(counts["events"], counts["last_loss"], self._labels)
+
+    def finished(self) -> str:
+        """The finished windows as the exporter shows them; nothing is computed."""
+        file = self._state / METRICS_FILE
+        return file.read_text(encoding="utf-8") if file.exists() else ""
 
     def _write(self, events: deque[Event]) -> None:
         # Profiles arrive with deployments: look again at each flush.
@@ -145,7 +151,7 @@ class Collector:
             print(f"collector: a row of {rows[0].prediction_id} is left out: {fault!r}", flush=True)
 
     def _make_room(self) -> None:
-        over = sum(len(rows) for rows in self._pending.values()) - _MOST_ROWS
+        over = sum(len(rows) for rows in self._pending.values()) - int(_MOST_ROWS * self._share)
         for rows in self._pending.values():
             if over > 0:
                 oldest = rows[:over]
@@ -160,14 +166,25 @@ class Collector:
         return self._names[key]
 
 
+async def flush_regularly(collectors: Callable[[], Iterable[Collector]]) -> None:
+    """Flush every few seconds, until cancelled."""
+    while True:
+        await asyncio.sleep(_FLUSH_SECONDS)
+        for collector in list(collectors()):
+            try:
+                await collector.flush()
+            except Exception as fault:  # nothing may end the writing of all later events
+                print(f"collector: writing failed: {fault!r}", flush=True)
+
+
 def application(collector: Collector) -> Any:
-    """The ASGI application."""
+    """The ASGI application of a monitor on this machine."""
     tasks: list[asyncio.Task[None]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await receive()
-            tasks.append(asyncio.create_task(collector.run()))
+            tasks.append(asyncio.create_task(flush_regularly(lambda: [collector])))
             await send({"type": "lifespan.startup.complete"})
             await receive()
             tasks[0].cancel()
@@ -175,36 +192,47 @@ def application(collector: Collector) -> Any:
             await send({"type": "lifespan.shutdown.complete"})
         elif scope["type"] == "http":
             status, body, kind = await _answer(collector, scope, receive)
-            headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            await answer(send, status, body, kind)
 
     return app
+
+
+async def answer(send: Any, status: int, body: bytes, kind: bytes = JSON) -> None:
+    """Send a whole answer."""
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _answer(collector: Collector, scope: Any, receive: Any) -> tuple[int, bytes, bytes]:
     import orjson
 
-    json = b"application/json"
     route = (scope["method"], scope["path"])
     if route == ("GET", "/healthz"):
-        return 200, b'{"ready":true}', json
+        return 200, b'{"ready":true}', JSON
     if route == ("GET", "/metrics"):
-        return 200, collector.metrics(), b"text/plain; version=0.0.4; charset=utf-8"
+        return 200, (collector.finished() + counters([collector.counted()])).encode(), METRICS
     if route == ("POST", "/flush"):
-        return 200, orjson.dumps(await collector.flush()), json
+        return 200, orjson.dumps(await collector.flush()), JSON
     if route != ("POST", "/"):
-        return 404, b'{"error":"POST events to /, GET /metrics"}', json
+        return 404, b'{"error":"POST events to /, GET /metrics"}', JSON
+    return *await take_event(collector, scope, receive), JSON
+
+
+async def take_event(collector: Collector, scope: Any, receive: Any) -> tuple[int, bytes]:
+    """Read an event from a request and give it to the collector; status and body of the answer."""
+    import orjson
+
     try:
         body = await _body(receive)
         if body is None:
             collector.lost(1)
-            return 413, b'{"error":"the event is too large"}', json
+            return 413, b'{"error":"the event is too large"}'
         collector.take({_text(key): _text(value) for key, value in scope["headers"]}, body)
     except ValueError as fault:
         collector.invalid(1)
-        return 400, orjson.dumps({"error": str(fault)}), json
-    return 200, b"{}", json
+        return 400, orjson.dumps({"error": str(fault)})
+    return 200, b"{}"
 
 
 def _text(header: bytes) -> str:

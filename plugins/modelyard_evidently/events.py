@@ -74,13 +74,13 @@ def event_of(headers: Mapping[str, str], body: bytes) -> Event:
         raise ValueError(f"ce-type '{kind}' with ce-id '{headers.get('ce-id', '')}' is no inference event")
     metadata = _mapping(headers.get("ce-metadata"))
     annotations = _mapping(headers.get("ce-annotations"))
-    said = {key.lower(): value for key, value in metadata.items()}.get("x-event-time")
-    said = said[0] if isinstance(said, list) and said else said  # Go writes header values as lists
+    named = {key.lower(): _first(value) for key, value in metadata.items()}
     received = datetime.now(timezone.utc)
     event = Event(
-        id=headers["ce-id"],
+        # On a cluster the caller got the id of the gateway, and the logger made up one of its own.
+        id=str(named.get("x-request-id") or headers["ce-id"]),
         kind=kind,
-        time=_time(said) or _time(headers.get("ce-time")) or received,
+        time=_time(named.get("x-event-time")) or _time(headers.get("ce-time")) or received,
         received=received,
         endpoint=headers.get("ce-inferenceservicename", "unknown"),
         model=str(annotations.get(f"{_ANNOTATION}model", "unknown")),
@@ -97,11 +97,13 @@ class Pairing:
     """Puts the halves of calls together, in whatever order they come; duplicates count once.
 
     An id is the caller's: two endpoints may have been asked with the same one.
-    Halves whose other half does not come in time are forgotten and counted in `unpaired`.
+    Halves whose other half does not come in time are forgotten and counted in `unpaired`. `share` is the
+    part of the usual room that they may take.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.share = 1.0
         self._halves: OrderedDict[tuple[str, str], tuple[float, Event]] = OrderedDict()
         self._done: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._bytes = 0
@@ -136,7 +138,8 @@ class Pairing:
         now = self._clock()
         while self._halves:
             began, oldest = next(iter(self._halves.values()))
-            room = len(self._halves) <= _MOST_HALVES and self._bytes <= _MOST_BYTES
+            most, most_bytes = _MOST_HALVES * self.share, _MOST_BYTES * self.share
+            room = len(self._halves) <= most and self._bytes <= most_bytes
             if room and now - began <= _PATIENCE:
                 return
             self._halves.popitem(last=False)
@@ -253,6 +256,11 @@ def _mapping(text: str | None) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _first(value: Any) -> Any:
+    """Go writes header values as lists."""
+    return value[0] if isinstance(value, list) and value else value
 
 
 def _time(said: Any) -> datetime | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard.records import Window
@@ -63,30 +64,61 @@ def samples(
 
 def text(found: Samples) -> str:
     """The exposition, one block per metric."""
-    lines = []
-    for name, explanation in _HELP.items():
+    lines: list[str] = []
+    for name in _HELP:
         block = [(labels, value) for n, labels, value in found if n == name]
         if block:
-            lines += [f"# HELP {name} {explanation}", f"# TYPE {name} gauge"]
+            lines += _heading(name)
             lines += [f"{name}{_labels(labels)} {_value(value)}" for labels, value in block]
     return "".join(f"{line}\n" for line in lines)
 
 
-def counters(counts: Mapping[str, int], last_loss: float) -> str:
-    """The collector's own counters, and when it last lost an event (0: never).
+@dataclass(frozen=True)
+class Counted:
+    """What became of the events of one log, and when the last was lost (seconds since 1970; 0: never)."""
+
+    events: Mapping[str, int]
+    last_loss: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def counters(counted: Iterable[Counted]) -> str:
+    """The collectors' own counters.
 
     The time is there beside the counter because a rule over `increase()` does not see the first loss:
     a counter that appears with the value 5 has not increased.
     """
+    logs = list(counted)
     lines = [
         "# HELP modelyard_log_events_total Payload events by what became of them.",
         "# TYPE modelyard_log_events_total counter",
-        *(f'modelyard_log_events_total{{outcome="{k}"}} {v}' for k, v in sorted(counts.items())),
+        *(
+            f"modelyard_log_events_total{_labels({**each.labels, 'outcome': outcome})} {count}"
+            for each in logs
+            for outcome, count in sorted(each.events.items())
+        ),
         f"# HELP {LAST_LOSS} When an event was last lost; 0 if none was.",
         f"# TYPE {LAST_LOSS} gauge",
-        f"{LAST_LOSS} {_value(last_loss)}",
+        *(f"{LAST_LOSS}{_labels(each.labels)} {_value(each.last_loss)}" for each in logs),
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def merged(expositions: Iterable[str]) -> str:
+    """Several expositions as one: all samples of a metric stand together, as the format wants it."""
+    samples: dict[str, list[str]] = {name: [] for name in _HELP}
+    for exposition in expositions:
+        for line in exposition.split("\n"):
+            name = re.split("[{ ]", line, maxsplit=1)[0]
+            if name in samples:
+                samples[name].append(line)
+    return "".join(
+        "".join(f"{line}\n" for line in (*_heading(name), *lines)) for name, lines in samples.items() if lines
+    )
+
+
+def _heading(name: str) -> tuple[str, str]:
+    return f"# HELP {name} {_HELP[name]}", f"# TYPE {name} gauge"
 
 
 def _of_window(finished: Finished) -> Samples:

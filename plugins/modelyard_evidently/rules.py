@@ -24,7 +24,8 @@ from modelyard_evidently.expressions import And, Binary, Expression, Metric, Now
 #: Enough labels to believe a quality; below it a metric is noise.
 MIN_LABELS = 300.0
 _MARGIN = 0.05
-_IDENTITY = ("endpoint", "model", "model_version")
+#: Namespace and project are those of a cluster's monitor; samples without them match, too.
+_IDENTITY = ("namespace", "project", "endpoint", "model", "model_version")
 _DAY = 86_400.0
 _GO_ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 #: Labels that Prometheus adds to those of the samples.

@@ -11,10 +11,15 @@ from modelyard.offers import Offer
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from modelyard.components import Component
     from modelyard.stages import Server, StageContext
 
 
 def _server(context: StageContext) -> Server:
+    if context.target is not None:
+        from modelyard_kserve.cluster.provider import ClusterServer
+
+        return ClusterServer(context, context.target)
     from modelyard_kserve.provider import KserveServer
 
     return KserveServer(context)
@@ -28,12 +33,20 @@ def _settings() -> type[BaseModel]:
 
 @hookimpl
 def modelyard_servers() -> Iterable[Offer[Server]]:
-    """Offer InferenceServices as local processes."""
+    """Offer InferenceServices, as local processes and on clusters."""
     yield Offer(
         name="kserve",
-        summary="KServe InferenceServices, as local processes",
+        summary="KServe InferenceServices, as local processes or on a cluster",
         factory=_server,
         settings=_settings,
         requires=("kserve", "uvicorn", "httpx", "orjson", "yaml"),
         install="modelyard[kserve]",
     )
+
+
+@hookimpl
+def modelyard_sandbox_components() -> Iterable[Component]:
+    """Offer our model servers as runtimes of the sandbox's KServe."""
+    from modelyard_kserve.cluster.runtimes import COMPONENT
+
+    yield COMPONENT

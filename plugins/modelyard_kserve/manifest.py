@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from modelyard.digests import digest_of
 from modelyard.errors import ConfigError
 from modelyard.state import fault_of
 from modelyard_kserve.schema import faults
 
+#: How it is deployed: by processes of this machine, or on a cluster in one of KServe's modes.
+Mode = Literal["local", "Knative", "Standard"]
 #: Model formats that the local model server loads.
 FORMATS = ("mlflow", "sklearn")
 #: Fields of the predictor that a local process honours.
 _HONOURED = {"model", "logger", "canaryTrafficPercent", "minReplicas", "maxReplicas"}
 #: Fields that change answers: to ignore them would be a lie.
 _REFUSED = {"batcher", "workerSpec"}
+#: What decides about replicas in Knative mode, and has no counterpart in Standard mode.
+_KNATIVE_METRICS = {"concurrency", "rps"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Manifest:
 
     Attributes:
         text: the file as it was.
+        document: its values.
+        mode: how it is deployed.
         canary: percent for the newest revision, or None.
         env: environment of the model server.
         spec_digest: identifies everything that makes a new revision when it changes.
@@ -43,6 +49,8 @@ class Manifest:
     """
 
     text: str
+    document: Mapping[str, Any]
+    mode: Mode
     name: str
     namespace: str
     storage_uri: str
@@ -54,8 +62,16 @@ class Manifest:
     notes: tuple[str, ...] = field(default=())
 
 
-def read(file: Path) -> Manifest:
-    """Read an InferenceService file.
+#: Says how a document will be deployed.
+ModeOf = Callable[[Mapping[str, Any]], Mode]
+
+
+def _locally(_: Mapping[str, Any]) -> Mode:
+    return "local"
+
+
+def read(file: Path, *, namespace: str = "", mode_of: ModeOf = _locally) -> Manifest:
+    """Read an InferenceService file; see `parse`.
 
     Raises:
         ConfigError: `manifest-invalid`, with file, line and field.
@@ -66,11 +82,21 @@ def read(file: Path) -> Manifest:
         raise _invalid(str(file), f"it is not UTF-8 text: {fault}") from None
     except OSError as fault:
         raise fault_of(fault, file) from fault
-    return parse(text, str(file))
+    return parse(text, str(file), namespace=namespace, mode_of=mode_of)
 
 
-def parse(text: str, where: str) -> Manifest:
-    """The manifest in a text; `where` names it in messages."""
+def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = _locally) -> Manifest:
+    """The manifest in a text.
+
+    Args:
+        text: YAML with one InferenceService.
+        where: names it in messages.
+        namespace: the only one that it may name; empty: any.
+        mode_of: says how it will be deployed; what is refused and noted depends on that.
+
+    Raises:
+        ConfigError: `manifest-invalid`.
+    """
     import yaml
 
     try:
@@ -83,15 +109,17 @@ def parse(text: str, where: str) -> Manifest:
     value, node = found[0]
     if not isinstance(value, dict):
         raise _invalid(where, "it is not a mapping, so no InferenceService")
-    return _Reader(value, node, where).manifest(text)
+    return _Reader(value, node, where, namespace).manifest(text, mode_of)
 
 
 class _Reader:
-    def __init__(self, value: dict[str, Any], node: Any, where: str) -> None:
+    def __init__(self, value: dict[str, Any], node: Any, where: str, namespace: str) -> None:
         self._value, self._node, self._where = value, node, where
+        self._only, self._mode = namespace, _locally(value)
 
-    def manifest(self, text: str) -> Manifest:
+    def manifest(self, text: str, mode_of: ModeOf) -> Manifest:
         self._require_kind()
+        self._mode = mode_of(self._value)
         for fault in faults(self._value, "V1beta1InferenceService"):
             raise self._fault(fault.path, _without_secrets(fault.path, fault.message))
         predictor = self._predictor()
@@ -101,8 +129,10 @@ class _Reader:
         counted = {k: v for k, v in predictor.items() if k not in ("canaryTrafficPercent",)}
         return Manifest(
             text=text,
+            document=self._value,
+            mode=self._mode,
             name=self._value["metadata"]["name"],
-            namespace=self._value["metadata"].get("namespace") or "default",
+            namespace=self._namespace(),
             storage_uri=model["storageUri"],
             model_format=model["modelFormat"]["name"],
             canary=predictor.get("canaryTrafficPercent"),
@@ -125,15 +155,26 @@ class _Reader:
                 ("metadata", "name"), f"{name!r} is not a name of lower-case letters, digits and '-'"
             )
 
+    def _namespace(self) -> str:
+        said = self._value["metadata"].get("namespace")
+        if said and self._only and said != self._only:
+            raise self._fault(
+                ("metadata", "namespace"),
+                f"'{said}' is not the target's namespace, '{self._only}'; leave it out here",
+            )
+        return said or self._only or "default"
+
     def _predictor(self) -> dict[str, Any]:
         spec = self._value.get("spec") or {}
         for part in ("transformer", "explainer"):
-            if spec.get(part):
+            if spec.get(part) and self._mode == "local":
                 raise self._fault(("spec", part), "is not run by local processes yet; leave it out here")
         if spec.get("canary"):
             raise self._fault(
                 ("spec", "canary"),
-                "is for KServe's Standard mode; use spec.predictor.canaryTrafficPercent",
+                "gets no traffic from KServe 0.20, whatever trafficPercent says; leave it out"
+                if self._mode == "Standard"
+                else "is for KServe's Standard mode; use spec.predictor.canaryTrafficPercent",
             )
         predictor = spec.get("predictor")
         if not predictor:
@@ -148,19 +189,27 @@ class _Reader:
 
     def _require_rules(self, predictor: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         at = ("spec", "predictor")
-        for refused in sorted(_REFUSED & predictor.keys()):
+        for refused in sorted(_REFUSED & predictor.keys()) if self._mode == "local" else ():
             raise self._fault((*at, refused), "would change answers and is not done by local processes")
         if not model.get("storageUri"):
             raise self._fault((*at, "model", "storageUri"), "is missing: where the model lies")
         format_name = (model.get("modelFormat") or {}).get("name")
-        if format_name not in FORMATS:
+        if format_name not in FORMATS and self._mode == "local":
             raise self._fault(
                 (*at, "model", "modelFormat", "name"),
                 f"{format_name!r} is not served here; known: {', '.join(FORMATS)}",
             )
+        if not format_name:
+            raise self._fault((*at, "model", "modelFormat", "name"), "is missing: what kind of model it is")
         canary = predictor.get("canaryTrafficPercent")
         if canary is not None and not 0 <= canary <= 100:
             raise self._fault((*at, "canaryTrafficPercent"), f"{canary} is not a percentage from 0 to 100")
+        if canary not in (None, 100) and self._mode == "Standard":
+            raise self._fault(
+                (*at, "canaryTrafficPercent"),
+                "has no effect in KServe's Standard mode: every new revision gets all traffic; leave it out, "
+                "or deploy it in Knative mode",
+            )
         least, most = predictor.get("minReplicas"), predictor.get("maxReplicas")
         if least is not None and most and least > most:
             raise self._fault((*at, "minReplicas"), f"{least} is more than maxReplicas, {most}")
@@ -183,6 +232,8 @@ class _Reader:
         return {item["name"]: item.get("value") or "" for item in model.get("env") or [] if _is_plain(item)}
 
     def _notes(self, predictor: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[str, ...]:
+        if self._mode != "local":
+            return notes_on_cluster(predictor, self._mode)
         ignored = [f"spec.predictor.{key}" for key in predictor if key not in _HONOURED]
         known = {"modelFormat", "storageUri", "env", "protocolVersion", "name", "runtime"}
         ignored += [f"spec.predictor.model.{key}" for key in model if key not in known]
@@ -198,6 +249,22 @@ class _Reader:
     def _fault(self, path: tuple[str | int, ...], message: str) -> ConfigError:
         line = _line(self._node, path)
         return _invalid(f"{self._where}, line {line}", f"{_dotted(path)}: {message}")
+
+
+def notes_on_cluster(predictor: Mapping[str, Any], mode: Mode) -> tuple[str, ...]:
+    """What KServe takes and does not do, and does not say either.
+
+    Example:
+        >>> notes_on_cluster({"minReplicas": 0}, "Standard")
+        ("without effect in KServe's Standard mode: minReplicas 0 (one replica stays)",)
+    """
+    ignored = []
+    if mode == "Standard":
+        if predictor.get("minReplicas") == 0:
+            ignored.append("minReplicas 0 (one replica stays)")
+        if predictor.get("scaleMetric") in _KNATIVE_METRICS:
+            ignored.append(f"scaleMetric {predictor['scaleMetric']} (cpu and memory are)")
+    return tuple(f"without effect in KServe's {mode} mode: {what}" for what in ignored)
 
 
 def _without_the_text(fault: Exception) -> str:

@@ -43,7 +43,8 @@ def status_number(status: RunStatus) -> int:
 
 def context_tags(name: str, context: RunContext, parent: str | None) -> dict[str, str]:
     """The tags of a new run: MLflow's own where it has one, so that its interface shows them."""
-    code = context.code
+    code, environment = context.code, context.environment
+    known = {"code": code.to_dict(), "environment": environment.to_dict() if environment else None}
     tags = {
         "mlflow.runName": name,
         "mlflow.user": context.user,
@@ -53,7 +54,7 @@ def context_tags(name: str, context: RunContext, parent: str | None) -> dict[str
         "mlflow.source.git.branch": code.branch or "",
         "mlflow.source.git.repoURL": code.repository or "",
         "mlflow.parentRunId": parent or "",
-        _CONTEXT_TAG: json.dumps({"code": code.to_dict(), "environment": context.environment.to_dict()}),
+        _CONTEXT_TAG: json.dumps(known),
     }
     return {key: value[:TAG_LIMIT] for key, value in tags.items() if value}
 
@@ -69,11 +70,11 @@ def run_of(found: Any) -> Run:
         id=info.run_id,
         name=info.run_name or "",
         status=_STATUS_FROM[info.status],
-        started=_time(info.start_time),
-        ended=_time(info.end_time) if info.end_time else None,
+        started=time_of(info.start_time),
+        ended=time_of(info.end_time) if info.end_time else None,
         user=tags.get("mlflow.user") or info.user_id or "",
         params=dict(found.data.params),
-        metrics={name: _unclamped(value) for name, value in found.data.metrics.items()},
+        metrics={name: unclamped(value) for name, value in found.data.metrics.items()},
         data=tuple(_data_use(item) for item in getattr(found.inputs, "dataset_inputs", None) or []),
         code=code,
         environment=environment,
@@ -131,7 +132,7 @@ def _foreign_code(tags: Mapping[str, str]) -> Code:
     )
 
 
-def _unclamped(value: float) -> float:
+def unclamped(value: float) -> float:
     """MLflow writes infinities as the largest number that its column takes."""
     return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value
 
@@ -152,5 +153,6 @@ def _json(text: str | None) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _time(milliseconds: int) -> datetime:
+def time_of(milliseconds: int) -> datetime:
+    """MLflow's milliseconds as a time."""
     return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -19,6 +19,7 @@ from modelyard.state import locked
 from modelyard_mlflow.store import (
     Stores,
     artifacts_at,
+    logged_model,
     mlflow_errors,
     open_stores,
     quiet,
@@ -58,9 +59,8 @@ class MlflowRegistry:
             _URI: model.uri,
         }
         with self._failures("register", f"model '{name}'"):
-            self._ensure_model(name)
             made = self._create_version(name, model, source, {**(tags or {}), **own})
-        return self.get(name, str(made.version))
+        return _record(made, {})
 
     def models(self) -> list[str]:
         """See `Registry.models`."""
@@ -181,11 +181,12 @@ class MlflowRegistry:
 
     def _create_version(self, name: str, model: LoggedModel, source: str, tags: Mapping[str, str]) -> Any:
         from mlflow.entities.model_registry import ModelVersionTag
+        from mlflow.exceptions import MlflowException
 
         # Empty values are the user's to give, but of ours they only mean that nothing is known.
         kept = {key: value for key, value in tags.items() if value or key not in _OWN}
-        model_id = model.uri.removeprefix("models:/") if model.uri.startswith("models:/m-") else None
-        return self._stores.registry.create_model_version(
+        create = partial(
+            self._stores.registry.create_model_version,
             name,
             source,
             model.run_id or None,
@@ -193,8 +194,15 @@ class MlflowRegistry:
             None,
             None,
             local_model_path=None,
-            model_id=model_id,
+            model_id=model.uri.removeprefix("models:/") if model.uri.startswith("models:/m-") else None,
         )
+        try:
+            return create()
+        except MlflowException as fault:
+            if fault.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        self._ensure_model(name)
+        return create()
 
     def _source(self, model: LoggedModel) -> tuple[str, str]:
         """Where the files lie, and whether they state a signature. `models:/m-...` would be looked up
@@ -202,7 +210,7 @@ class MlflowRegistry:
         if not model.uri.startswith("models:/m-"):
             return model.uri, ""
         with self._failures("find", f"the logged model {model.uri}", "logged-model-not-found"):
-            found = self._stores.tracking.get_logged_model(model.uri.removeprefix("models:/"))
+            found = logged_model(self._stores, model.uri.removeprefix("models:/"))
         return found.artifact_location, found.tags.get(_SIGNATURE, "")
 
     def _aliases(self, name: str) -> dict[str, list[str]]:

@@ -8,10 +8,12 @@ import logging
 import os
 import re
 import socket
+import threading
 import urllib.request
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,11 +35,32 @@ class Stores:
     experiment: str
     tracking: Any
     registry: Any
-    experiment_id: str
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """The experiment's id; it is made when it is first needed, so that looking changes nothing."""
+        return _experiment_id(self.tracking, self.experiment)
+
+
+#: The logged models that this process stored: most are registered next, and what they are does not change.
+_stored: dict[tuple[str, str], Any] = {}
+_REMEMBERED = 100
+
+
+def remember(stores: Stores, model: Any) -> None:
+    """Keep MLflow's entity of a logged model that is complete."""
+    _stored[stores.uri, model.model_id] = model
+    while len(_stored) > _REMEMBERED:
+        _stored.pop(next(iter(_stored)), None)
+
+
+def logged_model(stores: Stores, model_id: str) -> Any:
+    """MLflow's entity of a logged model."""
+    return _stored.get((stores.uri, model_id)) or stores.tracking.get_logged_model(model_id)
 
 
 def open_stores(context: StageContext) -> Stores:
-    """The stores that the settings name, initialised, with the project's experiment.
+    """The stores that the settings name, initialised.
 
     Raises:
         EnvironmentFault: `mlflow-store`: MLflow refuses the database or the server can't be reached.
@@ -49,7 +72,9 @@ def open_stores(context: StageContext) -> Stores:
         _keep_to_the_server()
         address = context.target.address("mlflow").url_with_login
         _require_reachable(address)
-        return _open(address, None, name)
+        stores = _open(address, None, name)
+        _ask_nothing_of_databricks()
+        return stores
     if settings.tracking_uri is not None:
         _require_reachable(settings.tracking_uri)
         return _open(settings.tracking_uri, None, name)
@@ -68,9 +93,22 @@ def open_stores(context: StageContext) -> Stores:
 
 def _keep_to_the_server() -> None:
     """A server hands out signed addresses of its S3 as it sees it; from outside its cluster nobody answers
-    there, and MLflow's client tries for ever."""
+    there, and MLflow's client tries for ever. One that went away it would ask for four minutes."""
     for name in ("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD"):
         os.environ.setdefault(name, "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+
+
+def _ask_nothing_of_databricks() -> None:
+    """Before each request MLflow looks whether it runs in a notebook of Databricks, and imports IPython for
+    that: a fifth of what a request costs."""
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return
+    with contextlib.suppress(ImportError, AttributeError):
+        from mlflow.tracking.request_header import registry
+
+        providers = registry._request_header_provider_registry._registry
+        providers[:] = [each for each in providers if not type(each).__name__.startswith("Databricks")]
 
 
 def artifacts_of(state: Path) -> str:
@@ -98,9 +136,7 @@ def _open(uri: str, artifacts: str | None, experiment: str, *, shown: str = "") 
         from mlflow.tracking._model_registry.utils import _get_store as registry_store
         from mlflow.tracking._tracking_service.utils import _get_store as tracking_store
 
-        tracking = tracking_store(uri, artifacts)
-        experiment_id = _experiment_id(tracking, experiment)
-        return Stores(uri, experiment, tracking, registry_store(uri, uri), experiment_id)
+        return Stores(uri, experiment, tracking_store(uri, artifacts), registry_store(uri, uri))
 
 
 def _require_reachable(uri: str) -> None:
@@ -160,6 +196,12 @@ def mlflow_errors(doing: str, what: str) -> Iterator[None]:
         if system is not None:
             raise fault_of(system, Path(what)) from None
         said = said_by(fault)
+        if re.search(r"failed with error code 40[13] ", said):
+            raise EnvironmentFault(
+                "login-refused",
+                f"MLflow refuses the login, so it could not {doing} {what}",
+                "correct user and password of the server, or of the target's service mlflow",
+            ) from None
         if "no space left" in said.lower() or "disk is full" in said:
             raise EnvironmentFault(
                 "disk-full", f"no space left for {what}", "free some space, then run this again"
@@ -210,28 +252,55 @@ def _system_fault(fault: BaseException | None) -> OSError | None:
     return None
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Import and call MLflow without telemetry, log lines and warnings reaching the user."""
-    switch_telemetry_off()
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # Parts of MLflow, imported when they are first used, put a filter of their own before ours.
-        warnings.showwarning = _say_nothing
-        # MLflow sets its own level while it is imported, so ours must come after.
-        import mlflow.utils.logging_utils
+class _Quiet:
+    """Silence for as long as any thread wants it. What it changes belongs to the whole process: were it
+    put back by each thread for itself, one would restore the silence of another, and it would stay."""
 
-        mlflow.utils.logging_utils.disable_logging()
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            mlflow.utils.logging_utils.enable_logging()
-            for logger, level in zip(loggers, levels):
-                logger.setLevel(level)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted = 0
+        self._restore = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._wanted == 0:
+                self._restore = _silenced()
+            self._wanted += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._wanted -= 1
+            if self._wanted == 0:
+                self._restore.close()
+
+
+_SILENCE = _Quiet()
+
+
+def quiet() -> contextlib.AbstractContextManager[None]:
+    """Import and call MLflow without telemetry, log lines and warnings reaching the user."""
+    return _SILENCE
+
+
+def _silenced() -> contextlib.ExitStack:
+    """Switch it on; closing what is returned switches it off."""
+    switch_telemetry_off()
+    restore = contextlib.ExitStack()
+    for name in ("mlflow", "alembic"):
+        logger = logging.getLogger(name)
+        restore.callback(logger.setLevel, logger.level)
+    restore.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore")
+    # Parts of MLflow, imported when they are first used, put a filter of their own before ours.
+    warnings.showwarning = _say_nothing
+    # MLflow sets its own level while it is imported, so ours must come after.
+    import mlflow.utils.logging_utils
+
+    mlflow.utils.logging_utils.disable_logging()
+    restore.callback(mlflow.utils.logging_utils.enable_logging)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return restore
 
 
 def _say_nothing(*_: object, **__: object) -> None:

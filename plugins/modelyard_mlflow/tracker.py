@@ -11,16 +11,20 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from modelyard.digests import digest_of, model_digest
+from modelyard.digests import digest_of, manifest, manifest_digest, model_manifest
 from modelyard.errors import ConflictError, ModelyardError, NotFoundError, UsageError
 from modelyard.records import DataUse, LoggedModel, Metric, Run, RunContext, RunStatus
+from modelyard.s3 import Bucket
 from modelyard.stages import StageContext
-from modelyard.state import os_errors
+from modelyard.state import locked, os_errors
 from modelyard_mlflow import convert
+from modelyard_mlflow.files import bucket_of, put, require_same
 from modelyard_mlflow.store import (
     Stores,
     artifacts_at,
@@ -28,6 +32,7 @@ from modelyard_mlflow.store import (
     mlflow_errors,
     open_stores,
     quiet,
+    remember,
     said_by,
     switch_telemetry_off,
 )
@@ -35,6 +40,8 @@ from modelyard_mlflow.store import (
 _METRICS_AT_ONCE = 1000
 _PARAMS_AT_ONCE = 100
 _PAGE = 100
+#: How often others may be faster.
+_RIVALS = 5
 _WORK = "model-"
 #: What MLflow says of an id that can't be one. The name of a parameter or tag may hold `run_id` too.
 _NO_ID = re.compile(r"for parameter '(run|model)_?(id|uuid)'")
@@ -53,12 +60,27 @@ class MlflowTracker:
     def _stores(self) -> Stores:
         return open_stores(self._context)
 
-    def start(self, name: str, context: RunContext, *, parent: str | None = None) -> Run:
+    @cached_property
+    def _bucket(self) -> Bucket | None:
+        return bucket_of(self._context)
+
+    def start(
+        self,
+        name: str,
+        context: RunContext,
+        *,
+        parent: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        at: datetime | None = None,
+    ) -> Run:
         """See `Tracker.start`."""
         stores = self._stores
-        tags = _tags(convert.context_tags(name, context, parent))
+        free = {key: _tag(key, value) for key, value in (tags or {}).items()}
+        known = _tags({**free, **convert.context_tags(name, context, parent)})
         with self._failures("start", f"run '{name}'"):
-            made = stores.tracking.create_run(stores.experiment_id, context.user, _now(), tags, name)
+            made = stores.tracking.create_run(
+                stores.experiment_id, context.user, _milliseconds(at), known, name
+            )
         self._running.add(made.info.run_id)
         return convert.run_of(made)
 
@@ -82,13 +104,83 @@ class MlflowTracker:
             for some_metrics, some_params, some_tags in _batches(measured, known, free):
                 store.log_batch(run_id, some_metrics, some_params, some_tags)
             if data:
-                store.log_inputs(run_id, [convert.dataset_input(use) for use in data])
+                self._log_inputs(run_id, [convert.dataset_input(use) for use in data])
+
+    def _log_inputs(self, run_id: str, inputs: list[Any]) -> None:
+        """MLflow keeps a data set once for all runs of an experiment: of two runs that name a new one at the
+        same moment it refuses one. The second time it finds it."""
+        from mlflow.exceptions import MlflowException
+
+        for attempt in range(_RIVALS + 1):
+            try:
+                self._stores.tracking.log_inputs(run_id, inputs)
+                return
+            except MlflowException as fault:
+                if attempt == _RIVALS or not re.search(r"IntegrityError|UniqueViolation", str(fault)):
+                    raise
+
+    def metrics(self, run_id: str) -> list[Metric]:
+        """See `Tracker.metrics`."""
+        with self._failures("read the metrics of", f"run {run_id}"):
+            found = self._history(run_id)
+        found.sort(key=lambda metric: (metric.step, metric.timestamp))
+        return [
+            Metric(
+                name=metric.key,
+                value=convert.unclamped(metric.value),
+                step=metric.step,
+                time=convert.time_of(metric.timestamp),
+            )
+            for metric in found
+        ]
+
+    def _history(self, run_id: str) -> list[Any]:
+        """All values, in MLflow's terms: of a database by one query, of a server name by name."""
+        store = self._stores.tracking
+        if hasattr(store, "ManagedSessionMaker"):
+            from mlflow.store.tracking.dbmodels.models import SqlMetric
+
+            with store.ManagedSessionMaker() as session:
+                rows = session.query(SqlMetric).filter(SqlMetric.run_uuid == run_id)
+                values = [row.to_mlflow_entity() for row in rows]
+            return values if values or self._active(run_id) else []
+        found: list[Any] = []
+        for name in self._active(run_id).data.metrics:
+            token = None
+            while True:
+                page = store.get_metric_history(run_id, name, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    break
+        return found
 
     def log_file(self, run_id: str, path: Path, *, folder: str = "") -> None:
         """See `Tracker.log_file`."""
         with self._failures("store a file with", f"run {run_id}"), os_errors(path):
-            run = self._active(run_id)
-            artifacts_at(run.info.artifact_uri, self._stores).log_artifact(str(path), folder or None)
+            uri = self._active(run_id).info.artifact_uri
+            (file,) = manifest(path)
+            place = f"{uri}/{folder}" if folder else uri
+            put(self._stores, self._bucket, place, path.parent, [{**file, "path": path.name}])
+
+    def files(self, run_id: str) -> Path:
+        """See `Tracker.files`."""
+        with self._failures("find the files of", f"run {run_id}"):
+            uri = self._active(run_id).info.artifact_uri
+        parts = urlsplit(uri)
+        state = self._context.state / "files"
+        if parts.scheme in ("", "file"):
+            folder = Path(unquote(parts.path))
+            folder = folder if folder.is_dir() else state / "none"
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        folder = state / digest_of([self._stores.uri, run_id])
+        with locked(folder.with_suffix(".lock"), timeout=600, doing=f"downloading the files of {run_id}"):
+            shutil.rmtree(folder, ignore_errors=True)  # the run may have stored more since
+            folder.mkdir(parents=True)
+            with self._failures("download the files of", f"run {run_id}"):
+                artifacts_at(uri, self._stores).download_artifacts("", str(folder))
+        return folder
 
     def log_model(
         self,
@@ -110,15 +202,37 @@ class MlflowTracker:
                 )
                 for name, content in (files or {}).items():
                     (work / "model" / name).write_bytes(content)
-                digest = model_digest(work / "model")
-                lineage = _lineage_id(files or {})
-                artifacts_at(entity.artifact_location, stores).log_artifacts(str(work / "model"))
-                self._finalised(stores, entity, run_id, digest, lineage, saved.signature is not None)
+                stored = model_manifest(work / "model")
+                digest, lineage = manifest_digest(stored), _lineage_in(work / "model")
+                put(stores, self._bucket, entity.artifact_location, work / "model", stored)
+                tags = _model_tags(digest, lineage, signature=saved.signature is not None)
+                stores.tracking.set_logged_model_tags(entity.model_id, tags)
+                self._finalised(stores, entity, run_id)
             except BaseException:
                 with contextlib.suppress(Exception):
                     stores.tracking.delete_logged_model(entity.model_id)
                 raise
         return LoggedModel(uri=f"models:/{entity.model_id}", run_id=run_id, digest=digest, lineage_id=lineage)
+
+    def add_model(self, run_id: str | None, folder: Path) -> LoggedModel:
+        """See `Tracker.add_model`."""
+        stores = self._stores
+        files = model_manifest(folder)
+        digest, lineage = manifest_digest(files), _lineage_in(folder)
+        tags = _model_tags(digest, lineage, signature=_states_a_signature(folder))
+        with self._failures("store a model of", f"run {run_id}"), quiet():
+            entity = self._created(stores, run_id, tags)
+            try:
+                if not put(stores, self._bucket, entity.artifact_location, folder, files):
+                    require_same(stores, entity.artifact_location, digest)
+                self._finalised(stores, entity, run_id)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    stores.tracking.delete_logged_model(entity.model_id)
+                raise
+        return LoggedModel(
+            uri=f"models:/{entity.model_id}", run_id=run_id or "", digest=digest, lineage_id=lineage
+        )
 
     def logged_model(self, uri: str) -> LoggedModel:
         """See `Tracker.logged_model`."""
@@ -137,13 +251,15 @@ class MlflowTracker:
             lineage_id=tags.get(_LINEAGE),
         )
 
-    def finish(self, run_id: str, status: RunStatus = "finished") -> None:
+    def finish(self, run_id: str, status: RunStatus = "finished", *, at: datetime | None = None) -> None:
         """See `Tracker.finish`."""
         # Reading a run costs as much as ending it; a run that was started here is known to be running.
         if run_id not in self._running and self.get(run_id).status == status:
             return
         with self._failures("end", f"run {run_id}"):
-            self._stores.tracking.update_run_info(run_id, convert.status_number(status), _now(), None)
+            self._stores.tracking.update_run_info(
+                run_id, convert.status_number(status), _milliseconds(at), None
+            )
         self._running.discard(run_id)
 
     def get(self, run_id: str) -> Run:
@@ -200,26 +316,27 @@ class MlflowTracker:
             finally:
                 shutil.rmtree(work, ignore_errors=True)
 
-    def _created(self, stores: Stores, run_id: str) -> Any:
+    def _created(self, stores: Stores, run_id: str | None, tags: Sequence[Any] = ()) -> Any:
         from mlflow.entities import LoggedModelParameter
 
-        run = self._active(run_id)
-        params = [LoggedModelParameter(key, value) for key, value in run.data.params.items()]
+        experiment_id, params = stores.experiment_id, []
+        if run_id is not None:
+            run = self._active(run_id)
+            experiment_id = run.info.experiment_id
+            params = [LoggedModelParameter(key, value) for key, value in run.data.params.items()]
         return stores.tracking.create_logged_model(
-            experiment_id=run.info.experiment_id, name="model", source_run_id=run_id, params=params
+            experiment_id=experiment_id, name="model", source_run_id=run_id, tags=list(tags), params=params
         )
 
-    def _finalised(
-        self, stores: Stores, entity: Any, run_id: str, digest: str, lineage: str | None, signature: bool
-    ) -> None:
-        from mlflow.entities import LoggedModelOutput, LoggedModelStatus, LoggedModelTag
+    @staticmethod
+    def _finalised(stores: Stores, entity: Any, run_id: str | None) -> None:
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-        tags = {_DIGEST: digest, _LINEAGE: lineage or "", _SIGNATURE: str(signature).lower()}
-        store = stores.tracking
-        store.set_logged_model_tags(entity.model_id, [LoggedModelTag(k, v) for k, v in tags.items() if v])
-        store.finalize_logged_model(entity.model_id, LoggedModelStatus.READY)
+        ready = stores.tracking.finalize_logged_model(entity.model_id, LoggedModelStatus.READY)
+        remember(stores, ready)
         # The run names the model last: a process killed before leaves a run without a half model.
-        store.log_outputs(run_id, [LoggedModelOutput(entity.model_id, 0)])
+        if run_id is not None:
+            stores.tracking.log_outputs(run_id, [LoggedModelOutput(entity.model_id, 0)])
 
     @contextmanager
     def _failures(self, doing: str, what: str, code: str = "run-not-found") -> Iterator[None]:
@@ -290,8 +407,7 @@ def _tag(key: str, value: object) -> str:
 def _metric(metric: Metric) -> Any:
     from mlflow.entities import Metric as MlflowMetric
 
-    when = int(metric.time.timestamp() * 1000) if metric.time else _now()
-    return MlflowMetric(metric.name, float(metric.value), when, metric.step)
+    return MlflowMetric(metric.name, float(metric.value), _milliseconds(metric.time), metric.step)
 
 
 def _tags(values: Mapping[str, str]) -> list[Any]:
@@ -308,12 +424,25 @@ def _named(name: str | None) -> str:
     return f"attributes.run_name = {quote}{name}{quote}"
 
 
-def _lineage_id(files: Mapping[str, bytes]) -> str | None:
-    if "lineage.json" not in files:
+def _model_tags(digest: str, lineage: str | None, *, signature: bool) -> list[Any]:
+    from mlflow.entities import LoggedModelTag
+
+    tags = {_DIGEST: digest, _LINEAGE: lineage or "", _SIGNATURE: str(signature).lower()}
+    return [LoggedModelTag(key, value) for key, value in tags.items() if value]
+
+
+def _lineage_in(folder: Path) -> str | None:
+    file = folder / "lineage.json"
+    if not file.is_file():
         return None
-    record = json.loads(files["lineage.json"])
+    record = json.loads(file.read_bytes())
     return str(record.get("id") or digest_of(record))
 
 
-def _now() -> int:
-    return int(time.time() * 1000)
+def _states_a_signature(folder: Path) -> bool:
+    file = folder / "MLmodel"
+    return file.is_file() and any(line.startswith(b"signature:") for line in file.read_bytes().splitlines())
+
+
+def _milliseconds(moment: datetime | None) -> int:
+    return round(moment.timestamp() * 1000) if moment else int(time.time() * 1000)

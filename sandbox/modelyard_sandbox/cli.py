@@ -85,13 +85,15 @@ def up(
     """
     from modelyard_sandbox.up import Up, Wanted
 
-    folder = SandboxFolder(name)
+    folder, everything = SandboxFolder(name), _components()
     before = folder.state()
     said = profile is not None or with_ or without
+    # A plugin may be gone since; its component goes with it.
+    known = {key: [n for n in before.get(key) or () if n in everything] for key in ("with_", "without")}
     wanted = Wanted(
         profile=profile or before.get("profile") or "full",
-        with_=tuple(with_ if said else before.get("with_") or ()),
-        without=tuple(without if said else before.get("without") or ()),
+        with_=with_ if said else tuple(known["with_"]),
+        without=without if said else tuple(known["without"]),
         sources=_sources(before, **sources),
         patience=timeout,
         force=force,
@@ -100,7 +102,7 @@ def up(
     progress = Progress(folder, as_json=session.json, quiet=dry_run)
     with folder.held("sandbox up"), reported(progress), progress.live():
         began = time.monotonic()
-        run = Up(folder, _components(), wanted, progress)
+        run = Up(folder, everything, wanted, progress)
         if dry_run:
             plan = run.plan()
             session.show(plan, lambda: _print_plan(plan))
@@ -260,20 +262,28 @@ def status(session: Session, name: str, watch: bool) -> None:
 @click.argument("component")
 @click.option("-n", "--lines", default=100, show_default=True, help="Lines of each container.")
 @click.option("--previous", is_flag=True, help="Of the containers before their last restart.")
+@click.option("--since", default=0, metavar="SECONDS", help="Leave out what is older.")
+@click.option("-f", "--follow", is_flag=True, help="Go on as they write.")
 @json_option
-def logs(session: Session, name: str, component: str, lines: int, previous: bool) -> None:
+def logs(
+    session: Session, name: str, component: str, lines: int, previous: bool, since: int, follow: bool
+) -> None:
     """What the pods of a component wrote, merged by time.
 
     \b
     Example:
-      modelyard sandbox logs mlflow
+      modelyard sandbox logs mlflow -n 20 -f
     """
-    from modelyard_sandbox.logs import merged
+    from modelyard_sandbox.logs import followed, merged
 
     folder = SandboxFolder(name)
     require(folder)
-    found = merged(Cluster(folder.kubeconfig), component, _components(), lines=lines, previous=previous)
+    cluster, everything = Cluster(folder.kubeconfig), _components()
+    found = merged(cluster, component, everything, lines=lines, previous=previous, since=since)
     session.show(found, lambda: click.echo("\n".join(f"{line.pod} {line.text}" for line in found)))
+    if follow and not session.json:
+        for pod, line in followed(cluster, component, everything):
+            click.echo(f"{pod} {line}")
 
 
 @sandbox.command(name="open")

@@ -131,6 +131,9 @@ class SandboxFolder:
             return known
         made = make()  # which may keep secrets of its own
         with self._writing:
+            now = self.secrets().get(name)
+            if now is not None and now != known:  # another thread was faster
+                return now
             write_json(self.path / "secrets.json", {**self.secrets(), name: made}, mode=0o600)
         return made
 

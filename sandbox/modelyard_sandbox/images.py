@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,7 @@ def feed(container: Any, command: list[str], content: Iterable[bytes]) -> tuple[
     try:
         run = api.exec_create(container.id, command, stdin=True)["Id"]
         raw = api.exec_start(run, socket=True)
-        said = _give(raw, content)
+        said = _give(raw, content, lambda: api.exec_inspect(run)["ExitCode"] is not None)
         status = _ended(api, run)
     except TimeoutError:
         raise ImageFault(
@@ -209,7 +209,7 @@ def feed(container: Any, command: list[str], content: Iterable[bytes]) -> tuple[
     return status, said
 
 
-def _give(raw: Any, content: Iterable[bytes]) -> str:
+def _give(raw: Any, content: Iterable[bytes], has_ended: Callable[[], bool]) -> str:
     """Send the input, and return what came back when the other side is done."""
     # The SDK hands out a reader; what it reads from can be written to.
     connection = getattr(raw, "_sock", raw)
@@ -218,6 +218,9 @@ def _give(raw: Any, content: Iterable[bytes]) -> str:
     # A command that says more than a buffer holds would block for ever if nobody read it meanwhile.
     reader = threading.Thread(target=_read, args=(raw, said), daemon=True)
     reader.start()
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(connection, reader, has_ended, done), daemon=True)
+    watcher.start()
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended early, and says why
             for chunk in content:
@@ -227,6 +230,7 @@ def _give(raw: Any, content: Iterable[bytes]) -> str:
         if reader.is_alive():
             raise TimeoutError
     finally:
+        done.set()
         # A close alone does not reach the other side while the reader still waits on it.
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
@@ -235,6 +239,18 @@ def _give(raw: Any, content: Iterable[bytes]) -> str:
             connection.close()
             raw.close()
     return b"".join(said).decode(errors="replace")
+
+
+def _watch(
+    connection: Any, reader: threading.Thread, has_ended: Callable[[], bool], done: threading.Event
+) -> None:
+    """When the command has ended early, engines take nothing any more: who sends would wait for ever."""
+    with contextlib.suppress(OSError):
+        while not done.wait(0.5):
+            if has_ended():
+                reader.join(2)  # its last words
+                connection.shutdown(socket.SHUT_RDWR)
+                return
 
 
 def _end_input(connection: Any) -> None:

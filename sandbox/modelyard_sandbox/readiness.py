@@ -14,7 +14,7 @@ from typing import Any
 
 from modelyard.errors import ModelyardError
 from modelyard.kube import Cluster, Ref
-from modelyard.kube.explain import evidence, is_hopeless, waits_for
+from modelyard.kube.explain import evidence, is_hopeless, runs, waits_for
 from modelyard_sandbox.applier import COMPONENT
 from modelyard_sandbox.errors import ComponentFailed, NoProgress
 
@@ -69,6 +69,8 @@ class Snapshot:
         found = self.objects.get((ref.kind, ref.namespace, ref.name))
         if found is None:
             return f"{ref}"
+        if found.get("spec", {}).get("replicas") == 0:
+            return f"{ref.name}: somebody scaled it to 0"
         pods = self.pods_of(ref)
         if any(self._is_stale(pod) for pod in pods):
             return f"{ref.name}: its containers to start again"
@@ -159,8 +161,10 @@ class Watcher:
                 return
             say("; ".join(waiting.values())[:300])
             pods = [pod for ref in waiting for pod in snapshot.pods_of(ref)]
-            hopeless = any(is_hopeless(pod) for pod in pods)
-            hopeless_since = (hopeless_since or time.monotonic()) if hopeless else None
+            if any(is_hopeless(pod) for pod in pods):
+                hopeless_since = hopeless_since or time.monotonic()
+            elif any(runs(pod) for pod in pods):  # between two tries it looks better than it is
+                hopeless_since = None
             if hopeless_since and time.monotonic() - hopeless_since > _GRACE:
                 raise self._failed(what, waiting, pods)
             self.require_progress(what, lambda w=waiting, p=pods: self._failed(what, w, p))  # type: ignore[misc]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
@@ -59,9 +60,15 @@ def documents(release: Release, content: bytes) -> list[Manifest]:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    found = [found for found in yaml.load_all(content, loader) if found]
+    parts = [part for part in re.split(rb"^---\s*$", content, flags=re.M) if not _left_out(release, part)]
+    found = [manifest for part in parts for manifest in yaml.load_all(part, loader) if manifest]
     write_bytes(file, json.dumps(found).encode())
     return found
+
+
+def _left_out(release: Release, part: bytes) -> bool:
+    kind = re.search(rb"^kind: (\S+)", part, re.M)
+    return kind is not None and kind[1].decode() in release.without
 
 
 def _local(release: Release) -> bytes | None:

@@ -14,9 +14,13 @@ from modelyard_sandbox.engine import Engine
 ROOT = Path(__file__).parents[2]
 STACK = "modelyard.test/stack:0.1.0"
 NODE = "modelyard/node:v1.34.4"
-OTHERS = ("modelyard.test/postgres:bookworm", "modelyard.test/prometheus:bookworm", "modelyard.test/versitygw:v1.8.0")
-#: No package of Grafana exists anywhere.
-MISSING = ("grafana",)
+OTHERS = (
+    "modelyard.test/postgres:bookworm",
+    "modelyard.test/prometheus:bookworm",
+    "modelyard.test/versitygw:v1.8.0",
+)
+#: No package of theirs exists anywhere.
+MISSING = ("grafana", "cert-manager")
 _SOURCES = ("core", "plugins", "sandbox", "constraints.txt", "pyproject.toml", "tests/cluster/images")
 
 
@@ -35,7 +39,12 @@ def main() -> int:
     archives += [_saved(engine, cache / "others.tar", *OTHERS), _saved(engine, cache / "stack.tar", STACK)]
     command = [sys.executable, "-m", "modelyard", "sandbox", "bundle", "create", str(bundle)]
     command += [part for archive in archives for part in ("--from", str(archive))]
-    command += ["--stand-ins", str(ROOT / "tests/cluster/images/stand-ins.toml"), "--manifests", str(manifests)]
+    command += [
+        "--stand-ins",
+        str(ROOT / "tests/cluster/images/stand-ins.toml"),
+        "--manifests",
+        str(manifests),
+    ]
     command += [part for name in MISSING for part in ("--without", name)]
     subprocess.run(command, check=True)
     mark.write_text(key)

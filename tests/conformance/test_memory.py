@@ -12,6 +12,7 @@ import pytest
 from modelyard import state
 from modelyard.records import ModelVersion
 from modelyard.stages import StageContext
+from modelyard.targets import Address, Target
 from modelyard.testing import (
     ConstantModel,
     DataSuite,
@@ -40,6 +41,12 @@ class TestDataStore(DataSuite):
     @classmethod
     def offer(cls) -> Any:
         return next(iter(memory.modelyard_data_stores()))
+
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> Target:
+        return Target(
+            "ziel", find=lambda _: Address(url="http://127.0.0.1:9", storage=str(tmp_path / "ziel"))
+        )
 
 
 class TestRegistry(RegistrySuite):

@@ -38,6 +38,7 @@ _COMMANDS = {
     ),
     "monitor": ("modelyard.cli.monitor:monitor", "Drift and quality: windows, labels, report, rules."),
     "target": ("modelyard.cli.target:target", "Where the stages run: list, use, add."),
+    "ship": ("modelyard.cli.ship:ship", "Copy data, models and their history to a target."),
     "sandbox": (
         "modelyard_sandbox.cli:sandbox",
         "A local Kubernetes cluster with the full stack: up, down, status, doctor, logs, env, bundle.",

@@ -143,15 +143,16 @@ def open_(session: Session, name: str | None, only_print: bool) -> None:
 @click.command()
 @json_option
 def doctor(session: Session) -> int:
-    """Look for what could go wrong on this machine and in this project, and say what to do.
+    """Look for what could go wrong on this machine, in this project and on its target, and say what to do.
 
     \b
     Example:
       modelyard doctor
+      modelyard --target prod doctor
     """
     from modelyard.doctor import examine
 
-    checks = list(examine(session.folder))
+    checks = list(examine(session.folder, session.target))
     session.show(checks, lambda: _print_checks(checks))
     return 8 if any(check.status == "failed" for check in checks) else 0
 

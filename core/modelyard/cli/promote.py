@@ -124,6 +124,8 @@ def _print_move(promotion: Promotion) -> None:
 
 
 def _state(promotion: Promotion) -> str:
+    if promotion.origin is not None:
+        return f"{promotion.status}, from {promotion.origin}"
     if promotion.status != "completed" or promotion.deployed is None:
         return promotion.status
     return "deployed" if promotion.deployed else "deployment failed"

@@ -92,5 +92,5 @@ def add(session: Session, name: str, context: str | None, kubeconfig: str | None
     targets.add_table(yard.root, table)
     session.show(
         {"name": name, **values},
-        lambda: click.echo(f"'{name}' is in {PROJECT_FILE}; next: modelyard doctor --target {name}"),
+        lambda: click.echo(f"'{name}' is in {PROJECT_FILE}; next: modelyard --target {name} doctor"),
     )

@@ -182,7 +182,7 @@ class Cluster:
         """
         query = {"watch": "true", "resourceVersion": version, "timeoutSeconds": str(int(seconds))}
         path = self._folder(api_version, kind, namespace)
-        response = self._send("GET", path, query, timeout=(5, seconds + 5))
+        response = self._send("GET", path, query, timeout=(5, seconds + 5), stream=True)
         try:
             rest = b""
             for chunk in response.stream(amt=None, decode_content=False):
@@ -208,17 +208,32 @@ class Cluster:
         lines: int = 100,
         previous: bool = False,
         times: bool = False,
+        since: int = 0,
     ) -> list[str]:
         """The last lines of a container, oldest first; empty if it wrote none or never started. With `times`
-        each begins with the moment at which it was written."""
+        each begins with the moment at which it was written; `since` leaves out what is older, in seconds."""
         query = {"tailLines": str(lines), "container": container}
         query |= {"previous": "true" if previous else "", "timestamps": "true" if times else ""}
+        query |= {"sinceSeconds": str(since) if since else ""}
         try:
             return self._text(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query).splitlines()
         except ApiFault as fault:
             if fault.status in (400, 404):
                 return []
             raise
+
+    def follow(self, namespace: str, pod: str, container: str) -> Iterator[str]:
+        """Lines as a container writes them from now on, until it ends."""
+        query = {"container": container, "follow": "true", "tailLines": "0"}
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        response = self._send("GET", path, query, accept="*/*", timeout=(5, None), stream=True)
+        try:
+            rest = b""
+            for chunk in response.stream(amt=None, decode_content=False):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from (line.decode(errors="replace") for line in lines)
+        finally:
+            response.close()
 
     def run(self, namespace: str, pod: str, command: list[str], *, container: str = "") -> str:
         """Run a command in a container; its output.
@@ -352,7 +367,8 @@ class Cluster:
         body: Any = None,
         content_type: str = "application/json",
         accept: str = "application/json",
-        timeout: tuple[float, float] = (5, _SECONDS),
+        timeout: tuple[float, float | None] = (5, _SECONDS),
+        stream: bool = False,
     ) -> Any:
         import urllib3.exceptions
 
@@ -367,7 +383,7 @@ class Cluster:
                 body=None if body is None else json.dumps(body).encode(),
                 headers=headers,
                 timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
-                preload_content="watch=true" not in given,
+                preload_content=not stream,
                 retries=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as fault:

@@ -29,36 +29,69 @@ def waits_for(pod: Mapping[str, Any]) -> str:
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         return f"a node: {' '.join(scheduled.get('message', '').split())[:200]}"
-    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    for container in containers:
-        if said := _container(container):
-            return said
-    return "its containers" if containers else "its node"
+    for container in _worst(status):
+        return _container(container)
+    return "its containers" if _containers(status) else "its node"
+
+
+def _containers(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def _worst(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The containers to which it is due that a pod is not ready: others wait for one that failed."""
+    waiting = [container for container in _containers(status) if _container(container)]
+    worst = max(map(_trouble, waiting), default=0)
+    return [container for container in waiting if _trouble(container) == worst]
+
+
+def _trouble(status: Mapping[str, Any]) -> int:
+    """How bad it is: 0 it starts, 1 it runs and is not ready, 2 it runs again, 3 it ended or can't start."""
+    state = status.get("state") or {}
+    if "running" in state:
+        return 2 if status.get("restartCount") else 1
+    reason = (state.get("waiting") or {}).get("reason")
+    return 0 if reason in _STARTING or not state else 3
 
 
 def _container(status: Mapping[str, Any]) -> str:
     name, state = status["name"], status.get("state") or {}
     waiting, ended = state.get("waiting"), state.get("terminated")
+    last = (status.get("lastState") or {}).get("terminated") or {}
     if waiting:
         reason = waiting.get("reason") or "waiting"
         if reason in _STARTING:
             return f"container {name}: starting"
-        last = (status.get("lastState") or {}).get("terminated") or {}
         code = f", exit status {last['exitCode']}" if "exitCode" in last else ""
-        message = " ".join((waiting.get("message") or "").split())[:200]
+        # What the program said itself is worth more than that it will be started again.
+        message = _one_line(last.get("message") or waiting.get("message"))
         return f"container {name}: {reason}{code}{': ' + message if message else ''}"
     if ended and ended.get("exitCode"):
-        return f"container {name}: ended with status {ended['exitCode']} ({ended.get('reason', '')})"
+        why = _one_line(ended.get("message")) or ended.get("reason", "")
+        return f"container {name}: ended with status {ended['exitCode']} ({why})"
     if "running" in state and not status.get("ready"):
-        restarts = status.get("restartCount") or 0
-        return f"container {name}: runs, not ready" + (f" (restarted {restarts} times)" if restarts else "")
+        restarts, why = status.get("restartCount") or 0, _one_line(last.get("message"))
+        again = f" (restarted {restarts} times{': ' + why if why else ''})" if restarts else ""
+        return f"container {name}: runs, not ready{again}"
     return ""
+
+
+def _one_line(text: str | None) -> str:
+    """The end of a text: the last lines of a log say why it was the end."""
+    line = " ".join((text or "").split())
+    return line if len(line) <= 300 else f"...{line[-300:]}"
+
+
+def runs(pod: Mapping[str, Any]) -> bool:
+    """Whether one of its containers runs, ready or not."""
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    return any("running" in (status.get("state") or {}) for status in statuses)
 
 
 def is_hopeless(pod: Mapping[str, Any]) -> bool:
     """Whether waiting alone will not help: an image that is not there, a command that can't be run."""
     status = pod.get("status", {})
-    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+    for container in _containers(status):
         reason = ((container.get("state") or {}).get("waiting") or {}).get("reason", "")
         if reason in (
             "ErrImageNeverPull",
@@ -81,12 +114,13 @@ def evidence(cluster: Cluster, pods: Iterable[Mapping[str, Any]], *, lines: int 
         if not waits_for(pod):
             continue
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        found += _warnings(cluster, namespace, name)[-5:]
+        found += warnings(cluster, namespace, name)[-5:]
         found += _last_lines(cluster, pod, lines)
     return found
 
 
-def _warnings(cluster: Cluster, namespace: str, name: str) -> list[str]:
+def warnings(cluster: Cluster, namespace: str, name: str) -> list[str]:
+    """The warnings among an object's events, oldest first; none where they can't be read."""
     try:
         fields = f"involvedObject.name={name},type=Warning"
         events = cluster.find("v1", "Event", namespace=namespace, fields=fields)
@@ -104,9 +138,7 @@ def _last_lines(cluster: Cluster, pod: Mapping[str, Any], lines: int) -> list[st
     namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
     status = pod.get("status", {})
     said: list[str] = []
-    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-        if container.get("ready") or not _container(container):
-            continue
+    for container in _worst(status):
         crashed = "waiting" in (container.get("state") or {}) and bool(container.get("restartCount"))
         try:
             tail = cluster.logs(namespace, name, container["name"], lines=lines, previous=crashed)

@@ -43,13 +43,15 @@ def make_context(
         from modelyard.processes import ProcessServices
 
         services = ProcessServices(state)
+    resolve = resolve_model or ModelShelf().resolve
     return StageContext(
         project="conformance",
         root=root,
         state=state / provider,
         settings=settings,
         services=services,
-        resolve_model=resolve_model or ModelShelf().resolve,
+        resolve_model=resolve,
+        find_model=lambda uri: resolve(uri).version,
         event_sink=event_sink or (lambda: None),
         address_of=lambda version: version.uri,
     )

@@ -21,9 +21,11 @@ from modelyard.offers import Offer
 from modelyard.records import DataRef
 from modelyard.stages import DataStore, StageContext
 from modelyard.testing.base import StageSuite, at_once, refusal
+from modelyard.testing.files import empty_folder, remove, replace_content, spoil_files
+from modelyard.testing.publishing import PublishTests
 
 
-class DataSuite(StageSuite):
+class DataSuite(PublishTests, StageSuite):
     """Subclass it and give the fixture `offer`; say with `cache_folders` where bytes are kept locally,
     and override `spoil` and `empty_remote` if your remote is no folder of plain files."""
 
@@ -423,33 +425,3 @@ class DataSuite(StageSuite):
         assert DataRef.from_dict(json.loads(json.dumps(ref.to_dict()))) == ref, (
             "the data version does not survive JSON"
         )
-
-
-def spoil_files(folder: Path, content: bytes) -> None:
-    """Change one byte of every file below the folder that holds `content`, keeping length and rights."""
-    found = [each for each in folder.rglob("*") if each.is_file() and each.read_bytes() == content]
-    assert found, f"nothing below {folder} holds the bytes; override the fixture `spoil`"
-    for file in found:
-        replace_content(file, content[:-1] + bytes([content[-1] ^ 0x01]))
-
-
-def replace_content(file: Path, content: bytes) -> None:
-    """Give the file other bytes, even if it is write-protected, without touching hard links to it."""
-    mode = file.stat().st_mode
-    file.unlink()
-    file.write_bytes(content)
-    file.chmod(mode)
-
-
-def empty_folder(folder: Path) -> None:
-    """Remove everything below the folder."""
-    for child in folder.iterdir() if folder.is_dir() else ():
-        remove(child)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or folder, even if it is write-protected."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -12,13 +12,11 @@ from typing import Any
 
 import pytest
 
-from modelyard.digests import canonical_json
 from modelyard.errors import ConflictError, NotFoundError, UsageError
 from modelyard.records import (
     Code,
     DataRef,
     DataUse,
-    Environment,
     LoggedModel,
     Metric,
     Run,
@@ -28,22 +26,9 @@ from modelyard.records import (
 )
 from modelyard.stages import Tracker
 from modelyard.testing.base import StageSuite, at_once, refusal
+from modelyard.testing.copying import CONTEXT, LINEAGE, CopyTests
 from modelyard.testing.models import ROWS, Unstorable, fitted_model
 
-CONTEXT = RunContext(
-    user="Jörg Größe",
-    code=Code(
-        commit="4f2c1a" + "0" * 34,
-        branch="fix/späte-flüge",
-        dirty=True,
-        repository="https://git.example/yard.git",
-        diff_sha256="d" * 64,
-        entry_point="notebooks/erste schritte.ipynb",
-        cell="cell-7",
-    ),
-    environment=Environment(python="3.11.9", platform="Linux-6.1", lock_sha256="e" * 64),
-)
-LINEAGE = canonical_json({"id": "a" * 64, "run": {"user": "Jörg"}})
 TRICKY_NAMES = {
     "quotes": 'it\'s "late"',
     "wildcards": "100% _",
@@ -69,7 +54,7 @@ def data_ref(name: str = "flights") -> DataRef:
     )
 
 
-class TrackSuite(StageSuite):
+class TrackSuite(CopyTests, StageSuite):
     """Subclass it and give the fixture `offer`; override `model` if your tracker takes other models."""
 
     stage = "track"
@@ -315,7 +300,9 @@ class TrackSuite(StageSuite):
 
     # -- finding ----------------------------------------------------------------------------
 
-    def test_an_unknown_run_is_not_found(self, tracker: Tracker, model: Any, tmp_path: Path) -> None:
+    def test_an_unknown_run_is_not_found(
+        self, tracker: Tracker, model: Any, model_folder: Path, tmp_path: Path
+    ) -> None:
         """By every method that takes a run id."""
         file = tmp_path / "file.txt"
         file.write_text("x")
@@ -325,6 +312,9 @@ class TrackSuite(StageSuite):
             refusal(NotFoundError, "run-not-found", tracker.log_file, run_id, file)
             refusal(NotFoundError, "run-not-found", tracker.log_model, run_id, model)
             refusal(NotFoundError, "run-not-found", tracker.finish, run_id)
+            refusal(NotFoundError, "run-not-found", tracker.metrics, run_id)
+            refusal(NotFoundError, "run-not-found", tracker.files, run_id)
+            refusal(NotFoundError, "run-not-found", tracker.add_model, run_id, model_folder)
 
     def test_the_newest_runs_come_first(self, tracker: Tracker, unique: str) -> None:
         """Also when they start within the same millisecond."""
@@ -391,6 +381,20 @@ class TrackSuite(StageSuite):
         found = {run.id: run for run in tracker.runs(name=unique)}
         assert set(found) == set(made), "runs that were made at the same time got lost"
         assert all(run.metrics == {"loss": 2.0} for run in found.values()), "metrics got lost"
+
+    def test_runs_that_read_the_same_new_data_at_once_all_say_so(
+        self, tracker: Tracker, unique: str, reopen: Callable[[], Tracker]
+    ) -> None:
+        """A sweep over one data set."""
+        use = DataUse(role="train", ref=data_ref(unique))
+
+        def work(through: Tracker) -> str:
+            run = through.start(unique, CONTEXT)
+            through.log(run.id, data=[use])
+            return run.id
+
+        made = at_once(*(lambda t=t: work(t) for t in (tracker, reopen(), tracker, reopen())))
+        assert [tracker.get(run_id).data for run_id in made] == [(use,)] * 4, "a data version got lost"
 
     def test_logging_into_one_run_at_once_loses_nothing(
         self, tracker: Tracker, run: Run, reopen: Callable[[], Tracker]

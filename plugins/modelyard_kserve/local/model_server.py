@@ -93,7 +93,7 @@ def main() -> int:
     probabilities = os.environ.get("PREDICT_PROBA", "").lower() == "true"
     try:
         folder = Path(given.folder)
-        _require_same_files(folder, given.digest)
+        require_same_files(folder, given.digest)
         model = load(folder, trust_pickle=given.trust_pickle, probabilities=probabilities)
     except ModelyardError as fault:
         print(f"model server {os.getpid()}: {fault.message}", flush=True)
@@ -114,7 +114,7 @@ def main() -> int:
     return 0
 
 
-def _require_same_files(folder: Path, digest: str | None) -> None:
+def require_same_files(folder: Path, digest: str | None) -> None:
     """A revision is one model for ever: started again, it must not answer with another one."""
     if not folder.exists():
         raise ConfigError("model-unloadable", f"{folder} is gone", "apply the file again")

@@ -21,7 +21,7 @@ _SETTLED_SECONDS = 60.0
 _LOAD_FAILED = 3
 #: A few rows are scored fastest by one thread: OpenMP's teams spin for each other, and on two busy
 #: cores made a 3 ms answer of a boosted model take 180 ms. `env` in the manifest can say otherwise.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class Replica:
@@ -102,7 +102,7 @@ class Replica:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**_ONE_THREAD, **os.environ, **wanted.env},
+                env={**ONE_THREAD, **os.environ, **wanted.env},
             )
         self._started = time.monotonic()
 

@@ -9,6 +9,7 @@ def everything() -> list[Component]:
     """Ours, in the order in which they build on each other; plugins bring what belongs to their stage."""
     from modelyard_sandbox.components import (
         alertmanager,
+        cert_manager,
         grafana,
         knative,
         kserve,
@@ -18,5 +19,5 @@ def everything() -> list[Component]:
         s3,
     )
 
-    parts = (postgres, s3, mlflow, knative, kserve, prometheus, alertmanager, grafana)
+    parts = (postgres, s3, mlflow, knative, cert_manager, kserve, prometheus, alertmanager, grafana)
     return [part.COMPONENT for part in parts]

@@ -1,4 +1,4 @@
-"""Grafana with our dashboards. The user is `admin`; `modelyard sandbox env` knows the password."""
+"""Grafana with our dashboards. The user is `admin`, the password lies in the Secret `grafana`."""
 
 from __future__ import annotations
 

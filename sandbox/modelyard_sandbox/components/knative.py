@@ -20,7 +20,7 @@ _IMAGES = {
 _RELEASES = (
     Release(
         name="knative-serving-v1.21.yaml",
-        url="https://raw.githubusercontent.com/kubeflow/manifests/v1.11.0/common/knative/knative-serving/base/upstream/knative-serving.yaml",
+        url="https://github.com/knative/serving/releases/download/knative-v1.21.1/serving-core.yaml",
         sha256="b953f17d95e8a693f1dacfbb6f9395aabb63a0185606aa499bfb275f3d589f30",
     ),
     Release(
@@ -78,6 +78,7 @@ def _settings(site: Site) -> dict[str, dict[str, str]]:
                 dict.fromkeys([*registries, "modelyard.test", "dev.local"])
             ),
         },
+        "config-observability": {"request-metrics-protocol": "prometheus"},  # else nobody counts requests
         "config-features": {"kubernetes.podspec-init-containers": "enabled"},
     }
 

@@ -1,4 +1,4 @@
-"""KServe without cert-manager: the sandbox's own authority signs for its webhooks."""
+"""KServe. The sandbox's own authority signs for its webhooks, where cert-manager is not part of it."""
 
 from __future__ import annotations
 
@@ -15,40 +15,51 @@ _SERVICE = "kserve-webhook-server-service"
 _IMAGES = {name: f"docker.io/kserve/{name}:{_VERSION}" for name in ("kserve-controller", "agent", "router")}
 #: Downloads models into their pods; the component `runtimes` brings it.
 _STACK = "ghcr.io/modelyard/stack:0.1.0"
+_INSTALL = f"https://raw.githubusercontent.com/kserve/kserve/{_VERSION}/install/{_VERSION}"
 _RELEASES = (
     Release(
         name="kserve-v0.20.0-crds.yaml",
-        url="https://raw.githubusercontent.com/kserve/kserve/v0.20.0/install/v0.20.0/kserve-crds.yaml",
-        sha256="3a5d6a1afbff01dff82e0afcb00a613080050c21ca8ca2c300375c4289c5a05a",
+        url=f"{_INSTALL}/kserve-crds.yaml",
+        sha256="dd5fad5999862c34dde061c97e49419810034320e1245ce9c6e4bfd51cac6255",
     ),
     Release(
-        name="kserve-v0.20.0-core.yaml",
-        url="https://raw.githubusercontent.com/kserve/kserve/v0.20.0/install/v0.20.0/kserve.yaml",
-        sha256="d4f06463787671f44e67cd4f86fa0a7f9b015e52dd29eba71984c16fdd37c4f5",
+        name="kserve-v0.20.0.yaml",
+        url=f"{_INSTALL}/kserve.yaml",
+        sha256="6e6c1a5ceeb889e6ac41d68a551fa8c7d1fc1abcba10284154a0872bcc0d3fb8",
+        without=("CustomResourceDefinition",),
     ),
 )
+#: Controllers of language models and of model caches on nodes, which the file brings as well.
+_OTHERS = ("llmisvc", "llminference", "localmodel")
 
 
 def _objects(site: Site) -> Iterable[Manifest]:
-    certificate, key = site.certificate(_SERVICE, "kserve")
+    yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kserve"}}
+    ours = "cert-manager" not in site.components
     authority = _encoded(site.authority())
     for release in _RELEASES:
         for found in site.release(release.name):
             kind, name = found["kind"], found["metadata"]["name"]
-            if found["apiVersion"].startswith("cert-manager.io/") or name == "kserve-webhook-server-secret":
+            if ours and found["apiVersion"].startswith("cert-manager.io/"):
+                continue
+            if name == "kserve-webhook-server-secret":
+                continue
+            if any(other in name for other in _OTHERS):
                 continue
             if kind == "ClusterStorageContainer":
                 continue  # the component `runtimes` brings ours
-            for hook in found.get("webhooks", ()):
-                hook["clientConfig"]["caBundle"] = authority
-            if kind == "CustomResourceDefinition":
-                if webhook := (found["spec"].get("conversion") or {}).get("webhook"):
-                    webhook["clientConfig"]["caBundle"] = authority
-            elif kind == "ConfigMap" and name == "inferenceservice-config":
+            for client in _clients(found):
+                client.pop("caBundle", None)  # cert-manager's injector fills it in
+                if ours:
+                    client["caBundle"] = authority
+            if kind == "ConfigMap" and name == "inferenceservice-config":
                 _configure(found["data"], site)
             elif kind == "Deployment":
                 _adapt(found, site)
             yield found
+    if not ours:
+        return
+    certificate, key = site.certificate(_SERVICE, "kserve")
     yield {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -56,6 +67,15 @@ def _objects(site: Site) -> Iterable[Manifest]:
         "type": "kubernetes.io/tls",
         "data": {"tls.crt": _encoded(certificate), "tls.key": _encoded(key)},
     }
+
+
+def _clients(found: Manifest) -> Iterable[dict[str, Any]]:
+    """Where an object says how the API server calls a webhook."""
+    yield from (hook["clientConfig"] for hook in found.get("webhooks", ()))
+    if found["kind"] == "CustomResourceDefinition":
+        conversion = found["spec"].get("conversion") or {}
+        if "webhook" in conversion:
+            yield conversion["webhook"]["clientConfig"]
 
 
 def _configure(data: dict[str, str], site: Site) -> None:
@@ -77,6 +97,7 @@ def _configure(data: dict[str, str], site: Site) -> None:
 
 
 def _adapt(found: Manifest, site: Site) -> None:
+    found["spec"]["replicas"] = 1
     template, pod = found["spec"]["template"], found["spec"]["template"]["spec"]
     # It looks for Knative's kinds once, when it starts: where they come or go, it must start again.
     template["metadata"].setdefault("annotations", {})["modelyard.dev/mode"] = site.mode
@@ -118,7 +139,7 @@ COMPONENT = Component(
     objects=_objects,
     images=tuple(_IMAGES.values()),
     profiles=("minimal", "full"),
-    after=("knative",),  # it looks for Knative's kinds when it starts
+    after=("knative", "cert-manager"),  # it looks for Knative's kinds when it starts
     releases=_RELEASES,
     probe=_probe,
 )

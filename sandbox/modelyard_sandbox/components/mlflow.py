@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 
 from modelyard.components import Component, Manifest, Port, Site, Visit
-from modelyard_sandbox.components._objects import (
+from modelyard.kube.objects import (
     deployment,
     from_secret,
     http_probe,

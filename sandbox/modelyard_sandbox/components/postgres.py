@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from modelyard.components import Component, Manifest, Site, Visit
-from modelyard_sandbox.components._objects import config, deployment, resources, secret, service
+from modelyard.kube.objects import config, deployment, resources, secret, service
 
 IMAGE = "docker.io/library/postgres:17-bookworm"
 #: The user `postgres` in Debian's and the official image.

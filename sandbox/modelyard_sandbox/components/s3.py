@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from modelyard.components import Component, Manifest, Port, Site, Visit
-from modelyard_sandbox.components._objects import deployment, from_secret, resources, secret, service
+from modelyard.kube.objects import deployment, from_secret, resources, secret, service
 
 IMAGE = "docker.io/versity/versitygw:v1.8.0"
 BUCKETS = ("mlflow", "dvc")

@@ -12,7 +12,8 @@ import pytest
 from modelyard import state
 from modelyard.errors import NotFoundError
 from modelyard.records import DataRef
-from modelyard.stages import DataStatus
+from modelyard.stages import DataStatus, StageContext
+from modelyard.targets import Address, Target
 from modelyard.testing import DataSuite, MemoryDataStore, memory
 
 
@@ -23,6 +24,12 @@ class Suite(DataSuite):
     @classmethod
     def offer(cls) -> Any:
         return replace(next(iter(memory.modelyard_data_stores())), factory=cls.broken)
+
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> Target:
+        return Target(
+            "ziel", find=lambda _: Address(url="http://127.0.0.1:9", storage=str(tmp_path / "ziel"))
+        )
 
 
 class PullsUnverified(MemoryDataStore):
@@ -71,7 +78,10 @@ class PublishedForever(MemoryDataStore):
     def add(self, path: Path, *, name: str | None = None) -> DataRef:
         old = {ref.name: ref for ref in self.refs()}.get(name or path.stem)
         ref = super().add(path, name=name)
-        return self._published(ref) if old is not None and old.published else ref
+        if old is None or not old.published:
+            return ref
+        self._note_published(ref)
+        return self.get(ref.name)
 
 
 class ShowsThePassword(MemoryDataStore):
@@ -94,6 +104,24 @@ class KeepsQuietAboutNames(MemoryDataStore):
             raise NotFoundError("data-not-found", f"no data set '{name}'") from None
 
 
+class PublishesTheCurrentVersion(MemoryDataStore):
+    """Whichever was asked for."""
+
+    def publish(self, refs: Sequence[DataRef], **rest: Any) -> list[DataRef]:
+        published = super().publish([self.get(ref.name) for ref in refs], **rest)
+        return [replace(ref, published=True, remote=each.remote) for ref, each in zip(refs, published)]
+
+
+class CopiesNothing(MemoryDataStore):
+    def publish(self, refs: Sequence[DataRef], **_: Any) -> list[DataRef]:
+        return [replace(ref, published=True, remote=self.remote()) for ref in refs]
+
+
+class HasOneRemote(MemoryDataStore):
+    def __init__(self, context: StageContext) -> None:
+        super().__init__(replace(context, target=None))
+
+
 CAUGHT_BY = {
     PullsUnverified: "test_tampered_bytes_in_the_remote_are_not_handed_out[file]",
     BelievesItsCache: "test_tampered_bytes_in_the_cache_are_not_handed_out",
@@ -104,6 +132,9 @@ CAUGHT_BY = {
     PublishedForever: "test_a_new_version_is_not_published_by_the_old_one",
     ShowsThePassword: "test_the_remote_is_remembered_without_its_password",
     PushesEverything: "test_only_the_named_data_are_pushed",
+    PublishesTheCurrentVersion: "test_an_earlier_version_can_be_published",
+    CopiesNothing: "test_what_is_nowhere_is_not_published",
+    HasOneRemote: "test_on_a_target_the_remote_is_that_of_the_target",
     KeepsQuietAboutNames: "test_an_unknown_name_is_not_found_and_the_known_are_named",
 }
 for provider in CAUGHT_BY:

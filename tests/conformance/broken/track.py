@@ -6,11 +6,13 @@ import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from modelyard.records import Code, DataUse, Metric, Run, RunContext, RunStatus, now
+from modelyard.records import Code, DataUse, LoggedModel, Metric, Run, RunContext, RunStatus, now
 from modelyard.stages import StageContext
 from modelyard.testing import ConstantModel, MemoryTracker, TrackSuite, memory
 
@@ -57,12 +59,12 @@ class DropsNan(MemoryTracker):
 
 
 class ForgetsTheContext(MemoryTracker):
-    def start(self, name: str, context: RunContext, *, parent: str | None = None) -> Run:
-        return super().start(name, replace(context, code=Code()), parent=parent)
+    def start(self, name: str, context: RunContext, **rest: Any) -> Run:
+        return super().start(name, replace(context, code=Code()), **rest)
 
 
 class EndsTwice(MemoryTracker):
-    def finish(self, run_id: str, status: RunStatus = "finished") -> None:
+    def finish(self, run_id: str, status: RunStatus = "finished", *, at: datetime | None = None) -> None:
         self._write(replace(self.get(run_id), status=status, ended=now()))
 
 
@@ -99,6 +101,32 @@ class MatchesNamesLikeSql(MemoryTracker):
         ]
 
 
+class KnowsLastValuesAlone(MemoryTracker):
+    def metrics(self, run_id: str) -> list[Metric]:
+        return [Metric(name=name, value=value) for name, value in self.get(run_id).metrics.items()]
+
+
+class RunsEverythingNow(MemoryTracker):
+    def start(self, name: str, context: RunContext, **rest: Any) -> Run:
+        return super().start(name, context, **{**rest, "at": None})
+
+
+class ForgetsTheFirstTags(MemoryTracker):
+    def start(self, name: str, context: RunContext, **rest: Any) -> Run:
+        return super().start(name, context, **{**rest, "tags": None})
+
+
+class RewritesModels(MemoryTracker):
+    def add_model(self, run_id: str | None, folder: Path) -> LoggedModel:
+        logged = super().add_model(run_id, folder)
+        return replace(logged, digest="0" * 64)
+
+
+class FlattensFolders(MemoryTracker):
+    def log_file(self, run_id: str, path: Path, *, folder: str = "") -> None:
+        super().log_file(run_id, path)
+
+
 CAUGHT_BY = {
     LosesLastMetric: "test_the_last_value_of_a_metric_counts",
     OldestFirst: "test_the_newest_runs_come_first",
@@ -111,6 +139,11 @@ CAUGHT_BY = {
     KeepsOneRole: "test_data_keeps_its_role_and_all_its_fields",
     KeepsRunsInItself: "test_two_instances_see_each_other",
     LosesParallelWrites: "test_logging_into_one_run_at_once_loses_nothing",
+    KnowsLastValuesAlone: "test_every_value_of_a_metric_is_there",
+    RunsEverythingNow: "test_a_copied_run_keeps_when_it_ran",
+    ForgetsTheFirstTags: "test_tags_can_be_there_from_the_start",
+    RewritesModels: "test_a_model_folder_is_stored_as_it_is",
+    FlattensFolders: "test_stored_files_come_back",
     MatchesNamesLikeSql: "test_a_name_may_hold_any_character[kanji]",
 }
 for provider in CAUGHT_BY:

@@ -48,6 +48,7 @@ def open_store() -> Callable[..., DvcStore]:
             settings=DvcSettings(**settings),
             services=None,  # type: ignore[arg-type]
             resolve_model=lambda uri: pytest.fail(uri),
+            find_model=lambda uri: pytest.fail(uri),
             event_sink=lambda: None,
             address_of=lambda version: pytest.fail(version.ref),
         )

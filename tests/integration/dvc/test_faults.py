@@ -277,7 +277,7 @@ from modelyard_dvc.provider import DvcStore
 root = Path(sys.argv[1])
 state = root / ".modelyard" / "dvc"
 state.mkdir(parents=True, exist_ok=True)
-store = DvcStore(SimpleNamespace(root=root, state=state, settings=None))
+store = DvcStore(SimpleNamespace(root=root, state=state, settings=None, target=None))
 import dvc.repo.add, dvc.repo.push, dvc.repo.checkout, dvc_data.index.push
 print("ready", flush=True)
 what = sys.argv[2]

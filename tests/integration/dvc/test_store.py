@@ -453,7 +453,7 @@ from types import SimpleNamespace
 from modelyard_dvc.provider import DvcStore
 root, state = Path({str(project)!r}), Path({str(tmp_path / "state")!r})
 state.mkdir()
-store = DvcStore(SimpleNamespace(root=root, state=state, settings=None))
+store = DvcStore(SimpleNamespace(root=root, state=state, settings=None, target=None))
 store.add(root / "data" / "täglich es")
 store.set_remote("store")
 store.push()
@@ -496,7 +496,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from modelyard_dvc.provider import DvcStore
 root = Path({str(project)!r})
-store = DvcStore(SimpleNamespace(root=root, state=root / ".modelyard" / "dvc", settings=None))
+store = DvcStore(SimpleNamespace(root=root, state=root / ".modelyard" / "dvc", settings=None, target=None))
 assert store.get("flights").published and store.remote() and store.add(root / "data" / "flights.csv")
 assert [status.state for status in store.status()] == ["unchanged"]
 print(sorted(set(sys.modules) & {{"dvc", "dvc_data", "dvc_objects", "pandas"}}))

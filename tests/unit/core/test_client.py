@@ -1,7 +1,10 @@
-"""Rows that nobody could predict for are refused here, before anything is sent."""
+"""Rows that nobody could predict for are refused here, before anything is sent; what is sent says its id."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 from modelyard.client import as_instances, predict
 from modelyard.errors import UsageError
+from modelyard.testing.contexts import answer, serve
 
 NOBODY = "http://127.0.0.1:9"
 LOOP: list[Any] = []
@@ -49,3 +53,45 @@ def test_values_that_json_can_not_carry_are_refused(value: Any) -> None:
 def test_arrays_and_generators_are_rows() -> None:
     assert as_instances(np.array([[1.0, np.nan]])) == [[1.0, None]]
     assert as_instances(row for row in ([1], [2])) == [[1], [2]]
+
+
+@pytest.fixture
+def asked() -> Iterator[tuple[int, list[dict[str, str]]]]:
+    """The port of an endpoint that answers with the id of the question, and the headers that it got."""
+    headers: list[dict[str, str]] = []
+
+    def handle(request: BaseHTTPRequestHandler, body: bytes) -> None:
+        headers.append({name.lower(): value for name, value in request.headers.items()})
+        said = {"X-Request-Id": headers[-1]["x-request-id"]}
+        answer(
+            request, 200, json.dumps({"predictions": [1] * len(json.loads(body)["instances"])}).encode(), said
+        )
+
+    server = serve(handle)
+    yield server.server_address[1], headers
+    server.shutdown()
+    server.server_close()
+
+
+def test_names_below_localhost_are_this_machine(asked: tuple[int, list[dict[str, str]]]) -> None:
+    port, headers = asked
+    host = f"flights-predictor.team.modelyard.localhost:{port}"
+    assert predict(f"http://{host}", "flights", [[1.0]]).predictions == (1,)
+    assert headers[0]["host"] == host
+
+
+@pytest.mark.parametrize(
+    ("given", "is_it"),
+    [
+        ({}, lambda got: len(got) == 36),
+        ({"x-request-id": "mine"}, lambda got: got == "mine"),
+        ({"Ce-Id": "event"}, lambda got: got == "event"),
+    ],
+)
+def test_every_request_has_one_id_for_its_answer_and_for_kserves_log(
+    asked: tuple[int, list[dict[str, str]]], given: dict[str, str], is_it: Callable[[str], bool]
+) -> None:
+    port, headers = asked
+    made = predict(f"http://127.0.0.1:{port}", "flights", [[1.0]], headers=given)
+    assert is_it(made.id)
+    assert headers[0]["x-request-id"] == headers[0]["ce-id"] == made.id

@@ -66,7 +66,7 @@ def test_numbers_are_exact(value: float) -> None:
 
 
 def test_counters_count() -> None:
-    found = read(exporter.counters({"stored": 3, "dropped": 0}, 9.5))
+    found = read(exporter.counters([exporter.Counted({"stored": 3, "dropped": 0}, 9.5)]))
     assert {who["outcome"]: v for who, v in found["modelyard_log_events_total"]} == {
         "stored": 3.0,
         "dropped": 0.0,

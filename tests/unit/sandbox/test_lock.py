@@ -24,8 +24,11 @@ def test_the_lock_names_what_the_components_run_and_nothing_else() -> None:
 def test_every_image_of_others_is_pinned_where_its_digest_was_to_be_read() -> None:
     lock = Lock.load()
     open_ = {image.reference for image in (lock.node, *lock.listed) if not image.digest and not image.build}
-    # Nobody publishes the digests of KServe's release: what the tag names at the first pull is kept.
-    assert open_ <= {f"docker.io/kserve/{name}:v0.20.0" for name in ("kserve-controller", "agent", "router")}
+    # Their releases name tags and no digests: what a tag names at the first pull is kept.
+    assert open_ == {
+        *(f"docker.io/kserve/{name}:v0.20.0" for name in ("kserve-controller", "agent", "router")),
+        *(f"quay.io/jetstack/cert-manager-{n}:v1.19.4" for n in ("controller", "webhook", "cainjector")),
+    }
 
 
 def test_no_tag_that_moves_is_in_the_lock() -> None:

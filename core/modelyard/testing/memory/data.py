@@ -1,8 +1,8 @@
-"""The reference data store: bytes under their SHA-256, in the state folder and in the remote."""
+"""The reference data store: bytes under their SHA-256, in the project and in the remote."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from modelyard import state
 from modelyard.digests import file_digest, manifest, manifest_digest
 from modelyard.errors import ConfigError, CorruptStateError, EnvironmentFault, NotFoundError, UsageError
+from modelyard.project import STATE_FOLDER
 from modelyard.records import DataRef
 from modelyard.stages import DataStatus, StageContext
 
@@ -20,9 +21,12 @@ class MemoryDataStore:
 
     def __init__(self, context: StageContext) -> None:
         self._root = context.root
-        self._objects = context.state / "objects"
-        self._index = context.state / "index.json"
-        self._lock = context.state / "index.lock"
+        self._target = context.target
+        # Not `context.state`: on every target it is the same project with the same data.
+        home = context.root / STATE_FOLDER / "memory"
+        self._objects = home / "objects"
+        self._index = home / "index.json"
+        self._lock = home / "index.lock"
 
     def add(self, path: Path, *, name: str | None = None) -> DataRef:
         """See `DataStore.add`."""
@@ -42,12 +46,10 @@ class MemoryDataStore:
         )
         with state.locked(self._lock):
             index = self._read()
-            old = index["data"].get(ref.name)
-            if old and old["ref"]["digest"] == ref.digest and old["ref"]["path"] == ref.path:
-                return DataRef.from_dict(old["ref"])
-            index["data"][ref.name] = {"ref": ref.to_dict(), "files": files}
+            index["data"][ref.name] = ref.to_dict()
+            index["versions"][ref.digest] = files
             state.write_json(self._index, index)
-        return ref
+        return self.get(ref.name)
 
     def status(self) -> list[DataStatus]:
         """See `DataStore.status`."""
@@ -55,8 +57,10 @@ class MemoryDataStore:
 
     def refs(self) -> list[DataRef]:
         """See `DataStore.refs`."""
-        data = self._read()["data"]
-        return [DataRef.from_dict(data[name]["ref"]) for name in sorted(data)]
+        index, remote = self._read(), self.remote()
+        held = index["published"].get(remote or "", ())
+        found = [DataRef.from_dict(index["data"][name]) for name in sorted(index["data"])]
+        return [replace(ref, remote=remote, published=True) if ref.digest in held else ref for ref in found]
 
     def get(self, name: str) -> DataRef:
         """See `DataStore.get`."""
@@ -68,15 +72,37 @@ class MemoryDataStore:
 
     def push(self, names: Sequence[str] = ()) -> list[DataRef]:
         """See `DataStore.push`."""
+        return self.publish(self._chosen(names))
+
+    def lacking(self, refs: Sequence[DataRef]) -> list[int | None]:
+        """See `DataStore.lacking`."""
         remote = self._require_remote()
-        pushed = []
-        for ref in self._chosen(names):
-            for file in self._files_of(ref):
-                target = remote / file["sha256"]
-                if not target.exists():
-                    self._store(target, self._verified(self._objects / file["sha256"], ref))
-            pushed.append(self._published(ref))
-        return pushed
+        lacking = [self._to_copy(ref, remote) for ref in refs]
+        return [None if files is None else sum(file["size"] for file in files) for files in lacking]
+
+    def publish(
+        self, refs: Sequence[DataRef], *, progress: Callable[[int], None] = lambda _: None
+    ) -> list[DataRef]:
+        """See `DataStore.publish`."""
+        remote = self._require_remote()
+        published = []
+        for ref in refs:
+            files = self._to_copy(ref, remote)
+            for file in files or ():
+                self._store(remote / file["sha256"], self._verified(self._objects / file["sha256"], ref))
+                progress(file["size"])
+            if files is not None:
+                self._note_published(ref)
+            held = files is not None
+            published.append(replace(ref, published=held, remote=self.remote() if held else None))
+        return published
+
+    def _to_copy(self, ref: DataRef, remote: Path) -> list[dict[str, Any]] | None:
+        """The files that the remote lacks; None if this machine lacks one of them too."""
+        files = self._read()["versions"].get(ref.digest)
+        lacking = [file for file in files or () if not (remote / file["sha256"]).exists()]
+        here = all((self._objects / file["sha256"]).exists() for file in lacking)
+        return lacking if files is not None and here else None
 
     def pull(self, names: Sequence[str] = ()) -> list[DataRef]:
         """See `DataStore.pull`."""
@@ -91,11 +117,15 @@ class MemoryDataStore:
 
     def set_remote(self, url: str) -> None:
         """See `DataStore.set_remote`."""
+        if self._target is not None:
+            raise UsageError("remote-of-target", f"the target '{self._target.name}' has its own storage")
         with state.locked(self._lock):
             state.write_json(self._index, {**self._read(), "remote": url})
 
     def remote(self) -> str | None:
         """See `DataStore.remote`."""
+        if self._target is not None:
+            return self._target.address("s3").storage
         url = self._read()["remote"]
         return None if url is None else _without_credentials(url)
 
@@ -117,17 +147,17 @@ class MemoryDataStore:
     def _chosen(self, names: Sequence[str]) -> list[DataRef]:
         return [self.get(name) for name in names] if names else self.refs()
 
-    def _files_of(self, ref: DataRef) -> Iterable[dict[str, Any]]:
-        files: list[dict[str, Any]] = self._read()["data"][ref.name]["files"]
+    def _files_of(self, ref: DataRef) -> list[dict[str, Any]]:
+        files: list[dict[str, Any]] = self._read()["versions"][ref.digest]
         return files
 
-    def _published(self, ref: DataRef) -> DataRef:
+    def _note_published(self, ref: DataRef) -> None:
         with state.locked(self._lock):
             index = self._read()
-            ref = replace(ref, published=True, remote=self.remote())
-            index["data"][ref.name]["ref"] = ref.to_dict()
-            state.write_json(self._index, index)
-        return ref
+            held = index["published"].setdefault(self.remote(), [])
+            if ref.digest not in held:
+                held.append(ref.digest)
+                state.write_json(self._index, index)
 
     def _keep(self, file: Path, digest: str) -> None:
         if not (self._objects / digest).exists():
@@ -170,8 +200,8 @@ class MemoryDataStore:
         return Path(remote)
 
     def _read(self) -> dict[str, Any]:
-        index: dict[str, Any] = state.read_json(self._index) or {"data": {}, "remote": None}
-        return index
+        found: dict[str, Any] = state.read_json(self._index) or {}
+        return {"data": {}, "versions": {}, "published": {}, "remote": None, **found}
 
 
 def _without_credentials(url: str) -> str:

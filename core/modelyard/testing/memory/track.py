@@ -7,11 +7,12 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from modelyard import state
-from modelyard.digests import digest_of, manifest, manifest_digest
+from modelyard.digests import digest_of, model_digest
 from modelyard.errors import ConflictError, NotFoundError, UsageError
 from modelyard.records import DataUse, LoggedModel, Metric, Run, RunContext, RunStatus, now
 from modelyard.stages import StageContext
@@ -27,7 +28,15 @@ class MemoryTracker:
         self._models = context.state / "models"
         self._lock = context.state / "runs.lock"
 
-    def start(self, name: str, context: RunContext, *, parent: str | None = None) -> Run:
+    def start(
+        self,
+        name: str,
+        context: RunContext,
+        *,
+        parent: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        at: datetime | None = None,
+    ) -> Run:
         """See `Tracker.start`."""
         with state.locked(self._lock):
             run = Run(
@@ -35,11 +44,11 @@ class MemoryTracker:
                 id=f"{len(self._ids()):06d}-{uuid.uuid4().hex[:8]}",
                 name=name,
                 status="running",
-                started=now(),
+                started=at or now(),
                 user=context.user,
                 code=context.code,
                 environment=context.environment,
-                tags={"parent": parent} if parent else {},
+                tags={**({"parent": parent} if parent else {}), **(tags or {})},
             )
             self._write(run)
         return run
@@ -72,6 +81,13 @@ class MemoryTracker:
                 data=(*run.data, *(use for use in data if use not in run.data)),
             )
             self._write(run)
+            self._write_history(run_id, [*self.metrics(run_id), *metrics])
+
+    def metrics(self, run_id: str) -> list[Metric]:
+        """See `Tracker.metrics`."""
+        self.get(run_id)
+        found = state.read_json(self._history(run_id)) or []
+        return [Metric.from_dict({**values, "value": float(values["value"])}) for values in found]
 
     def log_file(self, run_id: str, path: Path, *, folder: str = "") -> None:
         """See `Tracker.log_file`."""
@@ -79,6 +95,12 @@ class MemoryTracker:
         with state.os_errors(path):
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target / path.name)
+
+    def files(self, run_id: str) -> Path:
+        """See `Tracker.files`."""
+        folder = self._files / self.get(run_id).id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def log_model(
         self,
@@ -99,17 +121,30 @@ class MemoryTracker:
         model.save(folder)
         for name, content in (files or {}).items():
             state.write_bytes(folder / name, content)
-        lineage = (files or {}).get("lineage.json")
+        return self._stored(run_id, folder)
+
+    def add_model(self, run_id: str | None, folder: Path) -> LoggedModel:
+        """See `Tracker.add_model`."""
+        if run_id is not None:
+            self.get(run_id)
+        copy = self._models / uuid.uuid4().hex
+        with state.os_errors(copy):
+            shutil.copytree(folder, copy)
+        return self._stored(run_id, copy)
+
+    def _stored(self, run_id: str | None, folder: Path) -> LoggedModel:
+        lineage = folder / "lineage.json"
         logged = LoggedModel(
             uri=folder.as_uri(),
-            run_id=run_id,
-            digest=manifest_digest(manifest(folder)),
-            lineage_id=json.loads(lineage)["id"] if lineage else None,
+            run_id=run_id or "",
+            digest=model_digest(folder),
+            lineage_id=json.loads(lineage.read_bytes())["id"] if lineage.exists() else None,
         )
         state.write_json(self._note(logged.uri), logged.to_dict())
-        with state.locked(self._lock):
-            run = self.get(run_id)
-            self._write(replace(run, models=(*run.models, logged.uri)))
+        if run_id is not None:
+            with state.locked(self._lock):
+                run = self.get(run_id)
+                self._write(replace(run, models=(*run.models, logged.uri)))
         return logged
 
     def logged_model(self, uri: str) -> LoggedModel:
@@ -119,12 +154,12 @@ class MemoryTracker:
             raise NotFoundError("logged-model-not-found", f"no run logged a model {uri}")
         return LoggedModel.from_dict(found)
 
-    def finish(self, run_id: str, status: RunStatus = "finished") -> None:
+    def finish(self, run_id: str, status: RunStatus = "finished", *, at: datetime | None = None) -> None:
         """See `Tracker.finish`."""
         with state.locked(self._lock):
             run = self.get(run_id)
             if run.status != status:
-                self._write(replace(run, status=status, ended=now()))
+                self._write(replace(run, status=status, ended=at or now()))
 
     def get(self, run_id: str) -> Run:
         """See `Tracker.get`."""
@@ -145,6 +180,12 @@ class MemoryTracker:
 
     def _file(self, run_id: str) -> Path:
         return self._runs / f"{run_id}.json"
+
+    def _history(self, run_id: str) -> Path:
+        return self._runs / "metrics" / f"{run_id}.json"
+
+    def _write_history(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        state.write_json(self._history(run_id), [{**m.to_dict(), "value": repr(m.value)} for m in metrics])
 
     def _note(self, uri: str) -> Path:
         return self._models / f"{digest_of(uri)}.json"

@@ -8,25 +8,25 @@ import uuid
 from dataclasses import replace
 
 from modelyard import state
-from modelyard.digests import manifest, manifest_digest
+from modelyard.digests import model_digest
 from modelyard.errors import ConflictError, NotFoundError, UsageError
-from modelyard.records import LoggedModel, Run, now
+from modelyard.records import LoggedModel, Metric, Run, now
 
 
 class AcmeTracker:
     def __init__(self, folder):
         self._folder = folder
 
-    def start(self, name, context, *, parent=None):
+    def start(self, name, context, *, parent=None, tags=None, at=None):
         run = Run(
             id=f"{time.time_ns():020d}-{uuid.uuid4().hex[:6]}",
             name=name,
             status="running",
-            started=now(),
+            started=at or now(),
             user=context.user,
             code=context.code,
             environment=context.environment,
-            tags={"parent": parent} if parent else {},
+            tags={**({"parent": parent} if parent else {}), **(tags or {})},
         )
         self._write(run)
         return run
@@ -47,12 +47,27 @@ class AcmeTracker:
                     data=(*run.data, *data),
                 )
             )
+            for metric in metrics:
+                values = {**metric.to_dict(), "value": repr(metric.value)}
+                state.append_line(self._history(run_id), json.dumps(values).encode())
+
+    def metrics(self, run_id):
+        self.get(run_id)
+        history = self._history(run_id)
+        lines = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
+        found = map(json.loads, lines)
+        return [Metric.from_dict({**values, "value": float(values["value"])}) for values in found]
 
     def log_file(self, run_id, path, *, folder=""):
         self.get(run_id)
         target = self._folder / "files" / run_id / folder
         target.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
+
+    def files(self, run_id):
+        folder = self._folder / "files" / self.get(run_id).id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def log_model(self, run_id, model, *, example=None, files=None):
         self.get(run_id)
@@ -63,17 +78,28 @@ class AcmeTracker:
         folder = self._folder / "models" / uuid.uuid4().hex
         for name, its_content in {"model.pkl": content, **(files or {})}.items():
             state.write_bytes(folder / name, its_content)
-        lineage = (files or {}).get("lineage.json")
+        return self._stored(run_id, folder)
+
+    def add_model(self, run_id, folder):
+        if run_id is not None:
+            self.get(run_id)
+        copy = self._folder / "models" / uuid.uuid4().hex
+        shutil.copytree(folder, copy)
+        return self._stored(run_id, copy)
+
+    def _stored(self, run_id, folder):
+        lineage = folder / "lineage.json"
         logged = LoggedModel(
             uri=folder.as_uri(),
-            run_id=run_id,
-            digest=manifest_digest(manifest(folder)),
-            lineage_id=json.loads(lineage)["id"] if lineage else None,
+            run_id=run_id or "",
+            digest=model_digest(folder),
+            lineage_id=json.loads(lineage.read_bytes())["id"] if lineage.exists() else None,
         )
         state.write_json(folder.with_suffix(".json"), logged.to_dict())
-        with self._changing(run_id):
-            run = self.get(run_id)
-            self._write(replace(run, models=(*run.models, logged.uri)))
+        if run_id is not None:
+            with self._changing(run_id):
+                run = self.get(run_id)
+                self._write(replace(run, models=(*run.models, logged.uri)))
         return logged
 
     def logged_model(self, uri):
@@ -82,11 +108,11 @@ class AcmeTracker:
             raise NotFoundError("logged-model-not-found", f"nobody logged a model {uri}")
         return LoggedModel.from_dict(found)
 
-    def finish(self, run_id, status="finished"):
+    def finish(self, run_id, status="finished", *, at=None):
         with self._changing(run_id):
             run = self.get(run_id)
             if run.status != status:
-                self._write(replace(run, status=status, ended=now()))
+                self._write(replace(run, status=status, ended=at or now()))
 
     def get(self, run_id):
         found = state.read_json(self._file(run_id))
@@ -101,6 +127,9 @@ class AcmeTracker:
 
     def _file(self, run_id):
         return self._folder / "runs" / f"{run_id}.json"
+
+    def _history(self, run_id):
+        return self._folder / "runs" / f"{run_id}.metrics"
 
     def _changing(self, run_id):
         return state.locked(self._folder / "runs.lock", doing=f"log into {run_id}")

@@ -1,4 +1,4 @@
-"""Kubernetes objects that every component of ours is made of, so that each file says only what is special."""
+"""Kubernetes objects that components are made of, so that a file says only what is special about its part."""
 
 from __future__ import annotations
 

@@ -1,0 +1,287 @@
+"""The demo's project on the cluster: the same commands, the same InferenceService file."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cluster.kind.conftest import Box, eventually
+
+import modelyard
+from modelyard.records import Endpoint
+from modelyard.yard import Yard
+
+
+@pytest.fixture(scope="module")
+def project(box: Box, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What `modelyard demo` leaves: two versions, promotions, data, files."""
+    folder = tmp_path_factory.mktemp("work") / "late flights"
+    _modelyard(box, Path.cwd(), "demo", str(folder), "--fast")
+    yield folder
+    _modelyard(box, folder, "down")
+    _modelyard(box, folder, "--target", "sandbox-ci", "down")
+
+
+@pytest.fixture(scope="module")
+def flights(project: Path) -> Any:
+    """The rows that the demo asks about."""
+    return json.loads((project / "traffic" / "flight.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def yard(box: Box, project: Path) -> Iterator[Yard]:
+    """The project, opened on the sandbox."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", box.env["XDG_STATE_HOME"])
+        yield modelyard.open(project, target="sandbox-ci")
+
+
+def _modelyard(box: Box, folder: Path, *args: str, status: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "modelyard", *args],
+        cwd=folder,
+        env=box.env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == status, f"{args}: {done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def _many(endpoint: Endpoint, rows: Any, count: int) -> Counter[str]:
+    """Which versions answered."""
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: endpoint.predict(rows), range(count)))
+    return Counter(answer.version for answer in answers)
+
+
+def _prometheus(box: Box, query: str) -> list[dict[str, Any]]:
+    url = f"{box.url('prometheus')}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        return found
+
+
+def test_ship_copies_everything_once(box: Box, project: Path, yard: Yard) -> None:
+    planned = json.loads(_modelyard(box, project, "ship", "--to", "sandbox-ci", "--dry-run", "--json"))
+    assert {v["state"] for v in planned["versions"]} == {"new"}
+    assert yard.registry.models() == []
+    _modelyard(box, project, "ship", "--to", "sandbox-ci")
+    again = json.loads(_modelyard(box, project, "ship", "--to", "sandbox-ci", "--json"))
+    assert {v["state"] for v in again["versions"]} == {"there"}
+    local = modelyard.open(project, target="local")
+    for version in local.registry.versions("late-flights"):
+        there = yard.registry.get("late-flights", version.version)
+        assert (there.digest, there.lineage_id, there.aliases) == (
+            version.digest,
+            version.lineage_id,
+            version.aliases,
+        )
+        assert yard.registry.address(there).startswith("s3://mlflow/")
+    assert [p.reason for p in yard.history()] == [p.reason for p in local.history()]
+    assert {ref.published for ref in yard.data.list()} == {True}
+
+
+def test_the_same_file_answers_through_the_gateway(box: Box, project: Path, yard: Yard, flights: Any) -> None:
+    _modelyard(box, project, "--target", "sandbox-ci", "endpoints", "apply", "-f", "late-flights.yaml")
+    endpoint = yard.endpoints.get("late-flights")
+    assert endpoint.ready
+    assert endpoint.target == "sandbox-ci"
+    production = yard.registry.alias("late-flights", "production")
+    for protocol in ("v1", "v2"):
+        answer = endpoint.predict(flights, protocol=protocol, headers={"X-Request-Id": f"first-{protocol}"})
+        assert (answer.model, answer.version) == ("late-flights", production)
+        assert answer.id == f"first-{protocol}"
+        assert 0 <= max(answer.predictions[0]) <= 1
+    shown = _modelyard(box, project, "--target", "sandbox-ci", "endpoints", "list")
+    assert "late-flights" in shown
+    # By any client that sets the host's name, too.
+    said = urllib.parse.urlsplit(endpoint.url)
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{said.port}/v2/models/late-flights/ready", headers={"Host": str(said.hostname)}
+    )
+    with urllib.request.urlopen(request, timeout=10) as found:
+        assert found.status == 200
+
+
+def test_a_prediction_on_the_cluster_leads_to_data_code_and_person(
+    box: Box, project: Path, yard: Yard
+) -> None:
+    found = eventually(lambda: _found(yard, "first-v1"), "the prediction in the log")
+    assert (found.model, found.endpoint) == ("late-flights", "late-flights")
+    told = _modelyard(box, project, "--target", "sandbox-ci", "lineage", "first-v1")
+    for part in (
+        "endpoint late-flights",
+        "model late-flights",
+        "run ",
+        "data data/winter.parquet",
+        "code train.py",
+    ):
+        assert part in told, told
+
+
+def _found(yard: Yard, prediction: str) -> Any:
+    from modelyard.errors import NotFoundError
+
+    try:
+        return yard.monitor.find(prediction)
+    except NotFoundError:
+        return None
+
+
+def test_a_canary_gets_its_share_then_everything_then_nothing(
+    box: Box, project: Path, yard: Yard, flights: Any
+) -> None:
+    at_target = ("--target", "sandbox-ci")
+    first = yard.registry.alias("late-flights", "production")
+    assert first == "1"
+    _modelyard(box, project, *at_target, "endpoints", "apply", "-f", "late-flights-canary.yaml")
+    count = 400
+    share = _many(yard.endpoints.get("late-flights"), flights, count)
+    sigma = math.sqrt(count * 0.2 * 0.8)
+    assert abs(share["2"] - 0.2 * count) <= 3 * sigma, share
+    assert set(share) == {"1", "2"}
+    _modelyard(
+        box, project, *at_target, "promote", "late-flights/2", "--to", "production", "--reason", "canary"
+    )
+    _modelyard(box, project, *at_target, "endpoints", "apply", "-f", "late-flights.yaml")
+    assert set(_many(yard.endpoints.get("late-flights"), flights, 40)) == {"2"}
+    _modelyard(box, project, *at_target, "rollback", "late-flights", "--reason", "look first")
+    assert set(_many(yard.endpoints.get("late-flights"), flights, 40)) == {"1"}
+    last = yard.history("late-flights")[0]
+    assert (last.action, last.to_version, last.deployed) == ("rollback", "1", True)
+
+
+def test_drift_reaches_the_clusters_prometheus_and_an_alert_fires(
+    box: Box, project: Path, yard: Yard
+) -> None:
+    """Summer comes: the replay of the demo, this time through the gateway."""
+    env = {**box.env, "MODELYARD_TARGET": "sandbox-ci"}
+    command = [
+        "replay.py",
+        "--months",
+        "5",
+        "6",
+        "--rows",
+        "1200",
+        "--name",
+        "cluster",
+        "--labels",
+        "traffic/c.csv",
+    ]
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=project,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    _modelyard(box, project, "--target", "sandbox-ci", "monitor", "labels", "late-flights", "traffic/c.csv")
+    windows = yard.monitor.windows("late-flights")
+    summer = [window for window in windows if window.rows >= 1000]
+    assert summer, windows
+    assert any(window.drifted for window in summer)
+    assert all(window.labelled == window.rows for window in summer)
+    drifted = eventually(
+        lambda: _prometheus(box, 'modelyard_feature_drift_detected{endpoint="late-flights"} == 1'),
+        "the drift in Prometheus",
+    )
+    assert {one["metric"]["project"] for one in drifted} == {yard.name}
+    alert = eventually(
+        lambda: _prometheus(box, 'ALERTS{alertname="ModelyardFeatureDrift"}'), "the alert in Prometheus"
+    )
+    assert alert[0]["metric"]["alertstate"] in ("pending", "firing")
+    assert {"ModelyardFeatureDrift"} <= {one.name for one in yard.monitor.alerts("late-flights")}
+
+
+def test_an_alert_that_need_not_wait_reaches_alertmanager(box: Box) -> None:
+    """A rule of somebody's own, as a plugin would bring it: it fires at once, and Alertmanager gets it."""
+    url = f"{box.url('alertmanager')}/api/v2/alerts"
+    body = [{"labels": {"alertname": "Trial", "severity": "warning"}}]
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 200
+    with urllib.request.urlopen(f"{url}?filter=alertname%3DTrial", timeout=10) as answer:
+        assert [alert["labels"]["alertname"] for alert in json.load(answer)] == ["Trial"]
+
+
+def test_scaled_to_zero_the_first_requests_wait_and_none_is_lost(
+    box: Box, project: Path, yard: Yard, flights: Any
+) -> None:
+    manifest = (project / "late-flights.yaml").read_text()
+    manifest = manifest.replace("name: late-flights\n", "name: sleepy\n", 1).replace("spec:\n", "spec:\n", 1)
+    manifest = manifest.replace("  predictor:\n", "  predictor:\n    minReplicas: 0\n", 1)
+    manifest = manifest.replace(
+        "  name: sleepy\n", '  name: sleepy\n  annotations:\n    autoscaling.knative.dev/window: "6s"\n', 1
+    )
+    (project / "sleepy.yaml").write_text(manifest)
+    _modelyard(box, project, "--target", "sandbox-ci", "endpoints", "apply", "-f", "sleepy.yaml")
+
+    def pods() -> str:
+        return box.kubectl("get", "pods", "-l", "serving.kserve.io/inferenceservice=sleepy", "-o", "name")
+
+    assert pods()
+    eventually(lambda: not pods(), "the last pod to end", 150)
+    endpoint = yard.endpoints.get("sleepy")
+    assert sum(_many(endpoint, flights, 24).values()) == 24
+    assert pods()
+
+
+def test_a_model_that_can_not_be_loaded_says_why_and_the_old_one_answers(
+    box: Box, project: Path, yard: Yard
+) -> None:
+    from modelyard.errors import EnvironmentFault
+
+    broken = (
+        (project / "late-flights.yaml")
+        .read_text()
+        .replace("models:/late-flights@production", "s3://mlflow/none")
+    )
+    (project / "broken.yaml").write_text(broken)
+    with pytest.raises(EnvironmentFault) as fault:
+        yard.endpoints.apply("broken.yaml")
+    assert fault.value.code == "revision-failed"
+    assert "s3://mlflow/none" in fault.value.message or "none" in fault.value.message
+    assert set(_many(yard.endpoints.get("late-flights"), flights, 10)) == {"1"}
+    yard.endpoints.apply("late-flights.yaml")
+
+
+def test_plain_kserve_is_what_runs(box: Box) -> None:
+    """KServe's own client sees the InferenceServices, and a file of KServe's own samples is taken."""
+    found = json.loads(box.kubectl("get", "inferenceservices", "-o", "json"))
+    ready = {
+        item["metadata"]["name"]: {c["type"]: c["status"] for c in item["status"]["conditions"]}["Ready"]
+        for item in found["items"]
+    }
+    assert ready["late-flights"] == "True"
+    sample = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "sklearn-iris", "namespace": "default"},
+        "spec": {
+            "predictor": {
+                "model": {
+                    "modelFormat": {"name": "sklearn"},
+                    "storageUri": "gs://kfserving-examples/models/sklearn/1.0/model",
+                }
+            }
+        },
+    }
+    box.cluster.create(sample, dry_run=True)

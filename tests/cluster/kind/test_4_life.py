@@ -1,0 +1,198 @@
+"""Stopped and started, taken down and up again, made smaller, cut off anywhere: the sandbox comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cluster.kind.conftest import BUNDLE, CACHE, WITHOUT, Box
+
+TOOLS = Path(
+    os.environ.get("MODELYARD_TEST_CLUSTER_TOOLS")
+    or Path(__file__).resolve().parents[4] / "shared" / "tools" / "cluster"
+)
+GIB = 1 << 30
+
+
+def _note(box: Box, name: str) -> None:
+    """Something that must outlive everything below: a run in MLflow with a file in S3."""
+    code = (
+        f"import mlflow; mlflow.set_experiment('{name}')\n"
+        "with mlflow.start_run(): mlflow.log_text('kept', 'kept.txt')"
+    )
+    _python(box, code)
+
+
+def _noted(box: Box, name: str) -> str:
+    code = (
+        f"import mlflow; e = mlflow.get_experiment_by_name('{name}')\n"
+        "run = mlflow.search_runs([e.experiment_id], output_format='list')[0]\n"
+        "print('text:', mlflow.artifacts.load_text(f'{run.info.artifact_uri}/kept.txt'))"
+    )
+    return _python(box, code).rpartition("text: ")[2].strip()
+
+
+def _python(box: Box, code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**box.env, **box.json("env")},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_stop_and_start(box: Box, measured: list[dict[str, Any]]) -> None:
+    _note(box, "stopped")
+    box.run("stop")
+    assert box.json("status", status=1)["state"] == "stopped"
+    box.run("start")
+    assert box.json("status")["state"] == "ready"
+    assert _noted(box, "stopped") == "kept"
+    took = box.seconds["stop"] + box.seconds["start"]
+    measured.append(
+        {
+            "id": "P10c-start",
+            "what": "stop + start to all ready / first up, seconds",
+            "ours": took,
+            "peer": round(box.seconds["first up"], 1),
+            "ratio": took / box.seconds["first up"],
+            "goal": 0.5,
+            "command": "modelyard sandbox stop && modelyard sandbox start",
+        }
+    )
+
+
+def test_a_stopped_sandbox_is_healed_by_up_too(box: Box) -> None:
+    subprocess.run(["docker", "kill", box.node], capture_output=True, check=True)
+    result = box.up()
+    assert result["changed"] == ["cluster"]
+    assert box.json("status")["state"] == "ready"
+
+
+def test_a_smaller_profile_takes_away_what_it_lacks(box: Box, measured: list[dict[str, Any]]) -> None:
+    result = box.up("--profile", "minimal", *WITHOUT)
+    gone = {name for name in result["changed"] if name.startswith("-")}
+    assert gone == {"-knative", "-monitor", "-prometheus", "-alertmanager"}
+    found = box.json("status")
+    assert {part["name"] for part in found["components"]} == {
+        "postgres",
+        "s3",
+        "mlflow",
+        "kserve",
+        "runtimes",
+    }
+    assert found["state"] == "ready"
+    assert "knative" not in box.kubectl("get", "namespaces,crd", "-o", "name")
+    assert box.up()["changed"] == []
+    measured.append(
+        {
+            "id": "P10-minimal",
+            "what": "memory of the minimal stack, idle, GiB / goal",
+            "ours": found["memory"] / GIB,
+            "peer": 1.5,
+            "ratio": found["memory"] / GIB / 1.5,
+            "goal": 1.0,
+            "command": "modelyard sandbox up --profile minimal && modelyard sandbox status --json",
+        }
+    )
+
+
+def test_another_version_backs_the_database_up_first(box: Box) -> None:
+    """As if this sandbox had been made by an older modelyard."""
+    inventory = "inventory-postgres"
+    box.kubectl(
+        "-n", "modelyard", "patch", "configmap", inventory, "--type=merge", "-p", '{"data":{"version":"16"}}'
+    )
+    assert box.up()["changed"] == ["postgres"]
+    dumps = list((box.folder / "data" / "postgres" / "backups").glob("*.sql.gz"))
+    assert len(dumps) == 1
+    text = subprocess.run(["zcat", str(dumps[0])], capture_output=True, text=True, check=True).stdout
+    assert "CREATE DATABASE mlflow" in text
+    assert "PostgreSQL database cluster dump complete" in text
+
+
+def test_down_and_up_keep_the_data(box: Box) -> None:
+    _note(box, "taken-down")
+    secrets, ports = box.secrets, box.state["ports"]
+    said = box.run("down").stdout
+    assert "postgres, s3" in said
+    assert box.json("status", status=4)["state"] == "absent"
+    box.up("--profile", "minimal", *WITHOUT, "--bundle", str(BUNDLE), "--offline")
+    box.seconds["minimal up"] = box.seconds["up"]
+    assert (box.secrets, box.state["ports"]) == (secrets, ports)
+    assert _noted(box, "taken-down") == "kept"
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_cut_off_in_each_phase_up_converges(box: Box, signal_: signal.Signals) -> None:
+    """It is ended as soon as a phase begins, again and again; then it is let through."""
+    box.run("down")
+    for phase, after in (("images", 0.5), ("cluster", 4.0), ("cluster", 11.0), ("components", 3.0)):
+        _cut_off(box, phase, after, signal_)
+    box.up("--profile", "minimal", *WITHOUT, "--bundle", str(BUNDLE), "--offline")
+    assert box.json("status")["state"] == "ready"
+    assert box.up()["changed"] == []
+    assert _noted(box, "taken-down") == "kept"
+
+
+def _cut_off(box: Box, phase: str, after: float, signal_: signal.Signals) -> None:
+    command = [sys.executable, "-m", "modelyard", "sandbox", "up", "--json", "--name", box.name]
+    command += ["--profile", "minimal", "--bundle", str(BUNDLE), "--offline"]
+    process = subprocess.Popen(
+        command, env=box.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if f'"phase.started", "phase": "{phase}"' in line:
+                break
+        time.sleep(after)
+        process.send_signal(signal_)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    if signal_ is not signal.SIGKILL:
+        assert process.returncode in (128 + signal_, 0), said
+    assert "Traceback" not in said
+
+
+def test_how_long_it_takes_beside_a_plain_script(box: Box, measured: list[dict[str, Any]]) -> None:
+    """The peer installs less (no MLflow, PostgreSQL, S3, monitoring), one after the other."""
+    if not (TOOLS / "up").is_file():
+        pytest.skip(f"the peer is not there: {TOOLS / 'up'}")
+    box.run("down")
+    began = time.monotonic()
+    try:
+        subprocess.run(
+            [str(TOOLS / "up"), str(CACHE), "peer", "Knative"], capture_output=True, timeout=600, check=True
+        )
+        peer = time.monotonic() - began
+    finally:
+        subprocess.run(
+            ["kind", "delete", "cluster", "--name", "peer"], env=box.env, capture_output=True, check=False
+        )
+    began = time.monotonic()
+    box.up("--profile", "full", *WITHOUT, "--bundle", str(BUNDLE), "--offline")
+    full = time.monotonic() - began
+    for name, ours, goal in (("full", full, 1.3), ("minimal", box.seconds["minimal up"], 0.7)):
+        measured.append(
+            {
+                "id": f"P10b-{name}",
+                "what": f"up, {name}, from a bundle / tools/cluster/up CACHE NAME Knative, seconds",
+                "ours": ours,
+                "peer": round(peer, 1),
+                "ratio": ours / peer,
+                "goal": goal,
+                "command": f"modelyard sandbox up --profile {name} --bundle FILE --offline",
+            }
+        )

@@ -1,0 +1,174 @@
+"""The model server of pods, run as KServe runs it: what it proves, what it answers, how it ends."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelyard.digests import model_digest
+from modelyard.testing.models import ROWS, save_mlflow_folder
+
+pytest.importorskip("kserve")
+pytest.importorskip("mlflow")
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("modelle") / "1"
+    save_mlflow_folder(folder, 0.25)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def start(model: Path, port: int) -> Iterator[Start]:
+    """Starts the server with the environment that `endpoints apply` gives it."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begun(folder: Path = model, **environment: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-m", "modelyard_kserve.cluster.server", "--model_name", "flights"]
+        argv += ["--model_dir", str(folder), "--http_port", str(port)]
+        said = {"MODELYARD_MODEL": "late-flights", "MODELYARD_VERSION": "7", **environment}
+        started.append(subprocess.Popen(argv, env={**os.environ, **said}, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield begun
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=10)
+
+
+def call(
+    port: int, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        content = None if body is None else json.dumps(body)
+        connection.request(method, path, content, dict(headers or {}))
+        answer = connection.getresponse()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def await_ready(process: subprocess.Popen[str], port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[0]
+        try:
+            if call(port, "GET", "/v2/health/ready")[0] == 200:
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError("the server is not ready")
+
+
+def test_it_answers_and_says_who_it_is(start: Start, port: int, model: Path) -> None:
+    process = start(MODELYARD_DIGEST=model_digest(model), K_REVISION="flights-predictor-00002")
+    await_ready(process, port)
+    status, headers, body = call(
+        port, "POST", "/v1/models/flights:predict", {"instances": list(ROWS)}, {"X-Request-Id": "p-1"}
+    )
+    assert (status, json.loads(body)) == (200, {"predictions": [0.25] * len(ROWS)})
+    said = {name: value for name, value in headers.items() if name.startswith("x-")}
+    assert said == {
+        "x-modelyard-model": "late-flights",
+        "x-modelyard-version": "7",
+        "x-modelyard-revision": "flights-predictor-00002",
+        "x-request-id": "p-1",
+    }
+    assert call(port, "GET", "/v2/health/live")[0] == 200
+    tensors = [{"name": n, "shape": [1], "datatype": "FP64", "data": [1.0]} for n in ROWS[0]]
+    status, headers, body = call(
+        port, "POST", "/v2/models/flights/infer", {"inputs": tensors}, {"Ce-Id": "p-2"}
+    )
+    assert (status, json.loads(body)["id"], headers["x-request-id"]) == (200, "p-2", "p-2")
+    assert "x-request-id" not in call(port, "POST", "/v1/models/flights:predict", {"instances": [[1, 2]]})[1]
+    assert call(port, "POST", "/v1/models/flights:predict", {"instances": 1})[0] == 400
+    metrics = call(port, "GET", "/metrics")[2].decode()
+    assert 'modelyard_requests_total{revision="flights-predictor-00002",code="200"} 3' in metrics
+    assert 'modelyard_requests_total{revision="flights-predictor-00002",code="400"} 1' in metrics
+
+
+def test_outside_of_knative_the_replica_set_is_the_revision(start: Start, port: int) -> None:
+    process = start(HOSTNAME="flights-predictor-5d8f7c9c4b-x2x9k")
+    await_ready(process, port)
+    headers = call(port, "GET", "/v2")[1]
+    assert headers["x-modelyard-revision"] == "flights-predictor-5d8f7c9c4b"
+
+
+def test_other_files_than_the_registered_ones_are_not_served(start: Start) -> None:
+    process = start(MODELYARD_DIGEST="ab" * 32)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 3
+    assert said.count("\n") == 1
+    assert "are not those that the revision was made of" in said
+
+
+def test_a_model_that_can_not_be_loaded_is_one_sentence(start: Start, tmp_path: Path) -> None:
+    process = start(tmp_path)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 3
+    assert said.startswith(f"model server: {tmp_path.name} can't be loaded: it holds 0 model files")
+    assert said.count("\n") == 1
+
+
+def test_requests_that_come_just_after_term_are_answered(start: Start, port: int) -> None:
+    process = start()
+    await_ready(process, port)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    answered = 0
+    while time.monotonic() - began < 2:
+        assert call(port, "POST", "/v1/models/flights:predict", {"instances": list(ROWS)})[0] == 200
+        answered += 1
+    assert answered > 10
+    process.wait(timeout=20)
+    assert process.returncode in (0, -signal.SIGTERM)
+
+
+def test_knative_ends_the_routes_itself(start: Start, port: int) -> None:
+    process = start(K_REVISION="flights-predictor-00001")
+    await_ready(process, port)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    process.wait(timeout=20)
+    assert time.monotonic() - began < 2.5
+
+
+def test_a_request_under_way_is_finished(start: Start, port: int) -> None:
+    process = start(K_REVISION="flights-predictor-00001")
+    await_ready(process, port)
+    body = json.dumps({"instances": list(ROWS)}).encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as caller:
+        head = f"POST /v1/models/flights:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        caller.sendall(head.encode() + body[:10])
+        timer = threading.Timer(1.0, caller.sendall, [body[10:]])
+        timer.start()
+        time.sleep(0.3)  # the server has the first part of the body
+        process.send_signal(signal.SIGTERM)
+        answer = caller.recv(1 << 16)
+        timer.join()
+    assert b" 200 " in answer.split(b"\r\n")[0]
+    process.wait(timeout=20)
