@@ -10,11 +10,12 @@ import hashlib
 import hmac
 import http.client
 import queue
+import socket
 import ssl
 import time
 import xml.etree.ElementTree as ET
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 LARGEST = 5 * 1000**3
 _UNSIGNED = "UNSIGNED-PAYLOAD"
 _EMPTY = hashlib.sha256(b"").hexdigest()
-_PIECE = 1 << 20
+_PIECE = 1 << 22
 _TIMEOUT = 120.0
 #: Seconds before each further attempt, where a connection broke or the server is busy.
 _PAUSES = (0.2, 0.8, 2.0)
@@ -214,7 +215,14 @@ class Bucket:
         sent = body() if body else None
         try:
             signed = self._signed(method, path, query, headers, sha256)
-            link.request(method, f"{path}?{query}" if query else path, body=sent, headers=signed)
+            link.putrequest(
+                method, f"{path}?{query}" if query else path, skip_host=True, skip_accept_encoding=True
+            )
+            for name, value in signed.items():
+                link.putheader(name, value)
+            link.endheaders()
+            if sent is not None:
+                sent.send(link.sock, int(headers["content-length"]))
             answer = link.getresponse()
             content = answer.read()
         except BaseException:
@@ -237,10 +245,8 @@ class Bucket:
             pass
         if self._https:
             context = ssl.create_default_context()
-            return http.client.HTTPSConnection(
-                self._host, self._port, timeout=_TIMEOUT, context=context, blocksize=_PIECE
-            )
-        return http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT, blocksize=_PIECE)
+            return http.client.HTTPSConnection(self._host, self._port, timeout=_TIMEOUT, context=context)
+        return http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT)
 
     def _signed(
         self, method: str, path: str, query: str, headers: Mapping[str, str], sha256: str
@@ -276,32 +282,30 @@ class Bucket:
 
 
 class _Told:
-    """A file that says how much of it was read."""
+    """A file that says how much of it was sent."""
 
     def __init__(self, file: Path, progress: Callable[[int], None]) -> None:
         with os_errors(file):
             self._file = open(file, "rb")  # noqa: SIM115 - closed by whoever sent it
-        self._progress, self._read = progress, 0
+        self._progress, self._sent = progress, 0
 
-    def read(self, size: int = -1) -> bytes:
-        piece = self._file.read(size)
-        if piece:
-            self._read += len(piece)
-            self._progress(len(piece))
-        return piece
+    def send(self, link: socket.socket, size: int) -> None:
+        """Have the system send it, which spares the way through this process."""
+        while self._sent < size:
+            sent = link.sendfile(self._file, self._sent, min(_PIECE, size - self._sent))
+            if not sent:
+                raise ConnectionError(f"{self._file.name} became shorter")
+            self._sent += sent
+            self._progress(sent)
 
     def undo(self) -> None:
-        """What was read did not arrive."""
-        if self._read:
-            self._progress(-self._read)
-            self._read = 0
+        """What was sent did not arrive."""
+        if self._sent:
+            self._progress(-self._sent)
+            self._sent = 0
 
     def close(self) -> None:
         self._file.close()
-
-    def __iter__(self) -> Iterator[bytes]:
-        while piece := self.read(_PIECE):
-            yield piece
 
 
 def _refusal(status: int, content: bytes) -> Refused:
