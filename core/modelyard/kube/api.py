@@ -258,8 +258,9 @@ class Cluster:
             **options,
         )
         process.run_forever()
+        status = process.returncode  # before what it said is read, which empties all channels
         said = process.read_all() or ""
-        if process.returncode:
+        if status:
             raise EnvironmentFault("command-failed", f"{command[0]} in pod {pod}: {said.strip()[-500:]}")
         return str(said)
 

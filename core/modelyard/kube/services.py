@@ -20,7 +20,7 @@ from modelyard.targets import Address, ServiceName, Target
 #: Where they are on a cluster that was set up as our sandbox is.
 _USUAL: dict[str, ServiceTable] = {
     "mlflow": ServiceTable(service="modelyard/mlflow:5000", secret="modelyard/mlflow", storage="s3://mlflow"),
-    "s3": ServiceTable(service="modelyard/s3:7070", secret="modelyard/s3"),
+    "s3": ServiceTable(service="modelyard/s3:7070", secret="modelyard/s3", storage="s3://dvc"),
     "monitor": ServiceTable(service="modelyard/monitor:8080", secret="modelyard/monitor"),
     "gateway": ServiceTable(service="kourier-system/kourier:80"),
 }
