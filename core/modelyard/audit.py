@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelyard.errors import CorruptStateError
 from modelyard.ledger import Ledger, ledgers
+from modelyard.targets import LOCAL
 
 if TYPE_CHECKING:
     from modelyard.yard import Yard
@@ -18,8 +19,11 @@ def audit(yard: Yard, *, repair: bool = False) -> list[dict[str, Any]]:
     """
     findings: list[dict[str, Any]] = []
     folder = yard.state / "ledger"
-    known = {ledger.model for ledger in ledgers(folder)}
-    for ledger in (Ledger(folder, model) for model in sorted(known | set(yard.models.names()))):
+    mine = {ledger.model for ledger in ledgers(folder)}
+    if yard.target_name == LOCAL:
+        mine |= set(yard.models.names())
+    # The registry of a cluster holds other projects' models, too: without a ledger here they are not ours.
+    for ledger in (Ledger(folder, model) for model in sorted(mine)):
         try:
             ledger.events()
         except CorruptStateError as fault:

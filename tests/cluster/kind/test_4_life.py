@@ -107,6 +107,55 @@ def test_a_smaller_profile_takes_away_what_it_lacks(box: Box, measured: list[dic
     )
 
 
+STANDARD = """
+import json
+import numpy as np, pandas as pd
+from sklearn.linear_model import LogisticRegression
+import modelyard
+
+yard = modelyard.open(target="sandbox-ci")
+rows = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 2)), columns=["a", "b"])
+with yard.run("small") as run:
+    fitted = LogisticRegression().fit(rows, rows.a > 0)
+    version = run.log_model(fitted, name="small", example=rows[:5])
+endpoint = yard.endpoints.apply("small.yaml")
+answer = endpoint.predict([{"a": 3.0, "b": 0.0}, {"a": -3.0, "b": 0.0}])
+print(json.dumps([endpoint.url, answer.version, answer.model, [bool(p) for p in answer.predictions]]))
+yard.endpoints.delete("small")
+yard.down()
+"""
+SMALL = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: small}
+spec:
+  predictor:
+    model:
+      modelFormat: {name: mlflow}
+      storageUri: models:/small/1
+"""
+
+
+def test_in_standard_mode_the_same_file_answers_through_a_forward(box: Box, tmp_path: Path) -> None:
+    """The profile `minimal`: no Knative, so no gateway."""
+    (tmp_path / "small.py").write_text(STANDARD)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    for command in (["-m", "modelyard", "init", "."], ["small.py"]):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env=box.env,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    url, version, model, answers = json.loads(done.stdout.splitlines()[-1])
+    assert url.startswith("http://127.0.0.1:")
+    assert (version, model, answers) == ("1", "small", [True, False])
+
+
 def test_another_version_backs_the_database_up_first(box: Box) -> None:
     """As if this sandbox had been made by an older modelyard."""
     inventory = "inventory-postgres"

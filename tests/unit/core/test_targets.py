@@ -8,9 +8,11 @@ import pytest
 
 import modelyard
 from modelyard import targets
+from modelyard.audit import audit
 from modelyard.errors import ConfigError, ModelyardError, NotFoundError
 from modelyard.kube.services import Place, parse
 from modelyard.targets import Address, Target
+from modelyard.testing import ConstantModel
 from modelyard.yard import Yard
 
 PLUGIN = """
@@ -132,6 +134,16 @@ def test_no_kubeconfig_is_said_in_a_sentence(root: Path, monkeypatch: pytest.Mon
     assert target is not None
     with pytest.raises(ModelyardError, match="/nowhere/at/all"):
         target.address("mlflow")
+
+
+def test_other_projects_models_on_a_shared_registry_are_not_ours_to_judge(root: Path) -> None:
+    (root / "modelyardfile.py").write_text((root / "modelyardfile.py").read_text() + PLUGIN)
+    for target, findings in (("local", 1), ("shared", 0)):
+        yard = modelyard.open(root, target=target)
+        with yard.run("theirs") as run:
+            version = run.log_model(ConstantModel(0.5), name="theirs", example=[{"temp": 1.0}])
+        yard.registry.set_alias("theirs", "production", version.version)
+        assert len(audit(yard)) == findings, target
 
 
 def test_addresses_are_looked_up_once() -> None:
