@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _fetch(source: str, folder: Path) -> None:
-    from kserve_storage import Storage  # type: ignore[import-not-found,unused-ignore]
+    from kserve_storage import Storage  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     Storage.download_files([source], [str(folder)])
     if source.startswith("s3://"):
