@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from functools import partial
 
 from modelyard.components import Component
+from modelyard.kube import ApiFault, Cluster, Ref
+from modelyard.kube.explain import backs_off
 from modelyard_sandbox.applier import Applier
 from modelyard_sandbox.engine import Engine
 from modelyard_sandbox.errors import ClusterFailed, ComponentFailed
@@ -44,10 +47,18 @@ def resume(
         node.start()
         cluster = node.wait_ready(partial(progress.set, "cluster", "running"), patience=patience)
     watcher = Watcher(cluster, patience, node.booted())
+    inventories = Applier(cluster).inventories()
+    hurry = _Hurry(
+        cluster, watcher, [line.ref for found in inventories.values() for line in found["objects"]]
+    )
     visit = SandboxVisit(cluster, remembered_site(folder, everything))
     with progress.phase("components", "waiting for pods"):
-        for name, found in Applier(cluster).inventories().items():
-            say = partial(progress.component, name, "starting")
+        for name, found in inventories.items():
+
+            def say(doing: str, name: str = name) -> None:
+                progress.component(name, "starting", doing)
+                hurry()
+
             refs = [line.ref for line in found["objects"] if line.ref.kind in WORKLOADS]
             if missing := [ref for ref in refs if not watcher.snapshot().has(ref)]:
                 raise ComponentFailed(
@@ -59,3 +70,28 @@ def resume(
             if name in everything:
                 verify(everything[name], visit, watcher, say)
             progress.component(name, "ready")
+
+
+class _Hurry:
+    """Makes pods anew that wait for their next try: all begin at once when a node starts, and who comes
+    before what it needs fails, and waits ten seconds and more.
+
+    Args:
+        cluster: the cluster.
+        watcher: looks at its pods.
+        refs: what the sandbox applied.
+    """
+
+    def __init__(self, cluster: Cluster, watcher: Watcher, refs: list[Ref]) -> None:
+        self._cluster, self._watcher = cluster, watcher
+        self._refs = [ref for ref in refs if ref.kind in WORKLOADS]
+        self._helped: set[str] = set()
+
+    def __call__(self) -> None:
+        snapshot = self._watcher.snapshot()
+        for pod in (pod for ref in self._refs for pod in snapshot.pods_of(ref)):
+            metadata = pod["metadata"]
+            if backs_off(pod) and metadata["uid"] not in self._helped:
+                self._helped.add(metadata["uid"])
+                with contextlib.suppress(ApiFault):  # then it waits for its turn
+                    self._cluster.delete(Ref("v1", "Pod", metadata["namespace"], metadata["name"]))

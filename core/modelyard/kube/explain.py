@@ -88,6 +88,13 @@ def runs(pod: Mapping[str, Any]) -> bool:
     return any("running" in (status.get("state") or {}) for status in statuses)
 
 
+def backs_off(pod: Mapping[str, Any]) -> bool:
+    """Whether one of its containers ended with a fault, and waits for its next try."""
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    waiting = [(status.get("state") or {}).get("waiting") or {} for status in statuses]
+    return any(state.get("reason") == "CrashLoopBackOff" for state in waiting)
+
+
 def is_hopeless(pod: Mapping[str, Any]) -> bool:
     """Whether waiting alone will not help: an image that is not there, a command that can't be run."""
     status = pod.get("status", {})

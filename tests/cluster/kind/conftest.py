@@ -154,7 +154,7 @@ def bundle() -> Path:
     return BUNDLE
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def box(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """The sandbox, booted with the full stack in a network namespace without any route."""
     box = Box(tmp_path_factory.mktemp("home"))
@@ -176,7 +176,7 @@ def _remove(box: Box) -> None:
     subprocess.run(["docker", "rm", "-f", "-v", box.node], capture_output=True, check=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def measured() -> Iterator[list[dict[str, Any]]]:
     """Rows for `build/bench.json`, written at the end beside those that are there."""
     rows: list[dict[str, Any]] = []
