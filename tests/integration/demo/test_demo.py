@@ -143,7 +143,8 @@ def test_the_readme_shows_what_the_demo_prints(whole: tuple[Path, str]) -> None:
         return re.sub(r"modelyard-demo|\S* Flüge", "DIR", re.sub(r"[0-9a-f]{8,}", "ID", line.strip()))
 
     readme = (Path(__file__).parents[3] / "README.md").read_text()
-    shown = re.findall(r"^ *(?:\d\. |\$ modelyard ).*", readme.partition("```text")[2], re.MULTILINE)
+    example = readme.partition("```text")[2].partition("```")[0]
+    shown = re.findall(r"^ *(?:\d\. |\$ modelyard ).*", example, re.MULTILINE)
     printed = [shape(line) for line in whole[1].splitlines()]
     assert len(shown) == 9 + 26
     # `--fast` adds options to some commands.
