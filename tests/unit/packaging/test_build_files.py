@@ -32,7 +32,8 @@ ASKED = [
     if (requirement := Requirement(text)).name != "modelyard"
 ]
 TARGETS = (
-    "help venv demo test lint types contracts unit integration bench docs wheel constraints system-deps clean"
+    "help venv demo test lint types contracts unit cluster integration bench docs wheel constraints "
+    "system-deps clean"
 )
 
 

@@ -101,7 +101,10 @@ def run(tmp_path: Path, body: str, *signals: int) -> tuple[int, list[dict[str, A
         process.send_signal(number)
         if number is not signals[-1]:
             assert process.stdout.readline() == "stopping\n"
-    out, err = process.communicate(timeout=30)
+    # `communicate` would miss what the reader has taken with the first line.
+    assert process.stderr is not None
+    out, err = process.stdout.read(), process.stderr.read()
+    process.wait(timeout=30)
     return process.returncode, [json.loads(line) for line in out.splitlines() if line[:1] == "{"], err
 
 
