@@ -180,11 +180,16 @@ class BundleLock(_Record):
         """
         if found := self.images.get(reference):
             return found
-        raise ImageFault(
-            "bundle-missing-image",
-            f"the bundle has nothing that stands in for {reference}",
-            "leave its component out (--without), or make the bundle anew: modelyard sandbox bundle create",
-        )
+        raise missing_from("the bundle", reference)
+
+
+def missing_from(bundle: object, reference: str) -> ImageFault:
+    """The fault of a bundle that has nothing in the place of an upstream image."""
+    return ImageFault(
+        "bundle-missing-image",
+        f"{bundle} has nothing that stands in for {reference}",
+        "leave its component out (--without), or make the bundle anew: modelyard sandbox bundle create",
+    )
 
 
 def first_fault(fault: ValidationError) -> str:

@@ -74,7 +74,8 @@ def resume(
 
 class _Hurry:
     """Makes pods anew that wait for their next try: all begin at once when a node starts, and who comes
-    before what it needs fails, and waits ten seconds and more.
+    before what it needs fails, and waits ten seconds and more. Once per workload: what fails again has
+    another reason, which its restarts must tell.
 
     Args:
         cluster: the cluster.
@@ -85,13 +86,16 @@ class _Hurry:
     def __init__(self, cluster: Cluster, watcher: Watcher, refs: list[Ref]) -> None:
         self._cluster, self._watcher = cluster, watcher
         self._refs = [ref for ref in refs if ref.kind in WORKLOADS]
-        self._helped: set[str] = set()
+        self._helped: set[Ref] = set()
 
     def __call__(self) -> None:
         snapshot = self._watcher.snapshot()
-        for pod in (pod for ref in self._refs for pod in snapshot.pods_of(ref)):
-            metadata = pod["metadata"]
-            if backs_off(pod) and metadata["uid"] not in self._helped:
-                self._helped.add(metadata["uid"])
+        for ref in self._refs:
+            waiting = [pod for pod in snapshot.pods_of(ref) if backs_off(pod)]
+            if not waiting or ref in self._helped:
+                continue
+            self._helped.add(ref)
+            for pod in waiting:
+                metadata = pod["metadata"]
                 with contextlib.suppress(ApiFault):  # then it waits for its turn
                     self._cluster.delete(Ref("v1", "Pod", metadata["namespace"], metadata["name"]))

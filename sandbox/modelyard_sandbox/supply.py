@@ -22,7 +22,7 @@ from modelyard_sandbox.bundle import Bundle
 from modelyard_sandbox.engine import Engine
 from modelyard_sandbox.errors import ImageFault
 from modelyard_sandbox.folder import SandboxFolder
-from modelyard_sandbox.lock import Lock, LockedImage
+from modelyard_sandbox.lock import Lock, LockedImage, missing_from
 from modelyard_sandbox.node import Node
 from modelyard_sandbox.oci import Source
 from modelyard_sandbox.order import Stopped
@@ -97,11 +97,7 @@ class Supply:
             return reference
         if found := self._names.get(reference):
             return found
-        raise ImageFault(
-            "bundle-missing-image",
-            f"{self._sources.bundle} has nothing that stands in for {reference}",
-            "leave its component out (--without), or make the bundle anew: modelyard sandbox bundle create",
-        )
+        raise missing_from(self._sources.bundle, reference)
 
     def release(self, release: Release) -> bytes:
         """The content of a file of another project."""

@@ -11,6 +11,7 @@ from modelyard.kube import Cluster, Ref
 from modelyard_sandbox import readiness
 from modelyard_sandbox.errors import ComponentFailed, NoProgress
 from modelyard_sandbox.readiness import Watcher
+from modelyard_sandbox.resume import _Hurry
 
 
 def deployment(name: str, namespace: str, **pod: Any) -> dict[str, Any]:
@@ -72,29 +73,7 @@ def test_what_waiting_will_not_mend_ends_it(
     light_cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "_GRACE", 1.0)
-    # No node takes it, so that nobody but this test writes its status.
-    light_cluster.apply(deployment("broken", namespace, nodeSelector={"size": "huge"}))
-    deadline = time.monotonic() + 30
-    while not (pods := light_cluster.find("v1", "Pod", namespace=namespace, labels="app=broken")):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    status = {
-        "phase": "Pending",
-        "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"}],
-        "containerStatuses": [
-            {
-                "name": "main",
-                "image": "",
-                "imageID": "",
-                "ready": False,
-                "restartCount": 0,
-                "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}},
-            }
-        ],
-    }
-    light_cluster.patch(
-        Ref("v1", "Pod", namespace, pods[0]["metadata"]["name"]), {"status": status}, part="status"
-    )
+    _waits_with(light_cluster, "broken", namespace, "ImagePullBackOff", "no such image")
     with pytest.raises(ComponentFailed, match="container main: ImagePullBackOff: no such image") as fault:
         Watcher(light_cluster, 60, "").wait("broken", [ref("broken", namespace)], lambda _: None)
     assert fault.value.exit_status == 8
@@ -115,3 +94,43 @@ def test_containers_that_started_before_the_node_did_are_not_believed(
     assert Watcher(light_cluster, 60, later).snapshot().waits_for(ref("old", namespace)) == (
         "old: its containers to start again"
     )
+
+
+def test_who_backs_off_after_a_boot_is_made_anew_once(light_cluster: Cluster, namespace: str) -> None:
+    """Or something that is really broken would be made anew for ever, and never be said."""
+    first = _waits_with(light_cluster, "early", namespace, "CrashLoopBackOff", "back-off 10s")
+    watcher = Watcher(light_cluster, 60, "")
+    hurry = _Hurry(light_cluster, watcher, [ref("early", namespace)])
+    hurry()
+    second = _waits_with(light_cluster, "early", namespace, "CrashLoopBackOff", "back-off 10s", after=first)
+    assert second != first
+    watcher.note()
+    hurry()
+    assert light_cluster.get(Ref("v1", "Pod", namespace, second)) is not None
+
+
+def _waits_with(
+    cluster: Cluster, name: str, namespace: str, reason: str, message: str, *, after: str = ""
+) -> str:
+    """A pod whose container waits for that reason; its name. No node takes it, so that nobody but this test
+    writes its status. `after` is one that must be gone first."""
+    cluster.apply(deployment(name, namespace, nodeSelector={"size": "huge"}))
+    deadline = time.monotonic() + 30
+    while True:
+        pods = cluster.find("v1", "Pod", namespace=namespace, labels=f"app={name}")
+        found = [
+            p for p in pods if p["metadata"]["name"] != after and "deletionTimestamp" not in p["metadata"]
+        ]
+        if found:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    container = {"name": "main", "image": "", "imageID": "", "ready": False, "restartCount": 0}
+    status = {
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"}],
+        "containerStatuses": [{**container, "state": {"waiting": {"reason": reason, "message": message}}}],
+    }
+    made = str(found[0]["metadata"]["name"])
+    cluster.patch(Ref("v1", "Pod", namespace, made), {"status": status}, part="status")
+    return made
