@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -16,15 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from modelyard.errors import ConfigError, UsageError
-from modelyard.state import fault_of
+from modelyard.toml import read_toml, read_value
 
 if TYPE_CHECKING:
     from modelyard.offers import Offer
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # the same module under its old name
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 PROJECT_FILE = "modelyard.toml"
 GATES_FILE = "gates.toml"
@@ -127,13 +121,13 @@ def load_settings(root: Path, overrides: Sequence[str] = ()) -> Settings:
     origins: dict[str, str] = {}
     for path, text in _environment_settings():
         origins[".".join(path)] = _variable(path)
-        _set(values, path, _value(text), _variable(path))
+        _set(values, path, read_value(text), _variable(path))
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise UsageError("bad-override", f"--set {override} is not TABLE.KEY=VALUE")
         origins[key] = f"--set {override}"
-        _set(values, key.split("."), _value(text), f"--set {override}")
+        _set(values, key.split("."), read_value(text), f"--set {override}")
     settings = validate(Settings, values, str(root / PROJECT_FILE), origins=origins)
     settings._origins = origins
     return settings
@@ -162,21 +156,6 @@ def load_gates(root: Path) -> list[GateTable]:
     """The gates that `gates.toml` names; an absent file means none."""
     file = root / GATES_FILE
     return validate(GatesFile, read_toml(file), str(file)).gate if file.exists() else []
-
-
-def read_toml(file: Path) -> dict[str, Any]:
-    """A TOML file as plain values.
-
-    Raises:
-        ConfigError: `config-syntax`, with the line.
-    """
-    try:
-        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-        return values
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise ConfigError("config-syntax", f"{file} is not valid TOML: {fault}", f"edit {file}") from None
-    except OSError as fault:
-        raise fault_of(fault, file) from fault
 
 
 def validate(
@@ -245,13 +224,6 @@ def _environment_settings() -> list[tuple[list[str], str]]:
 
 def _variable(path: Sequence[str]) -> str:
     return "MODELYARD_" + "__".join(path).upper()
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _set(values: dict[str, Any], path: Sequence[str], value: Any, source: str) -> None:

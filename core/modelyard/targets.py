@@ -146,7 +146,7 @@ def chosen(root: Path, asked: str | None = None) -> str:
     choice = read_json(root / ".modelyard" / _CHOICE)
     if isinstance(choice, dict) and isinstance(choice.get("use"), str):
         return str(choice["use"])
-    from modelyard.config import read_toml
+    from modelyard.toml import read_toml
 
     named = read_toml(root / PROJECT_FILE).get("target", LOCAL)
     return named if isinstance(named, str) else LOCAL

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,13 @@ def test_argument_environment_choice_and_file_win_in_this_order(
     monkeypatch.delenv("MODELYARD_TARGET")
     targets.use(root, None)
     assert targets.chosen(root) == "in-the-file"
+
+
+def test_finding_the_target_imports_nothing_heavy(root: Path) -> None:
+    code = f"import sys, pathlib; from modelyard.targets import chosen; chosen(pathlib.Path({str(root)!r}))"
+    code += "; print('pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n", "every `modelyard status` would pay for it"
 
 
 def test_everything_of_a_target_has_a_folder_of_its_own(root: Path) -> None:
