@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from modelyard.components import Component, Manifest, Visit
@@ -28,6 +28,7 @@ class Bringing:
         folder: keeps what was applied.
         stop: set when the others are to end.
         changed: gets the names of the components that had to be changed.
+        hurry: called while something is waited for: helps pods that wait for their next try.
     """
 
     def __init__(
@@ -39,9 +40,11 @@ class Bringing:
         folder: SandboxFolder,
         stop: threading.Event,
         changed: list[str],
+        hurry: Callable[[], None],
     ) -> None:
         self._applier, self._watcher, self._visit = applier, watcher, visit
         self._progress, self._folder, self._stop, self._changed = progress, folder, stop, changed
+        self._hurry = hurry
 
     def bring(
         self, component: Component, manifests: list[Manifest], before: Mapping[str, Any] | None
@@ -63,6 +66,7 @@ class Bringing:
             if self._stop.is_set():
                 raise Stopped()
             self._progress.component(name, "installing", doing)
+            self._hurry()
 
         known = before["objects"] if before else []
         difference = self._applier.difference(name, manifests, known)

@@ -22,6 +22,7 @@ from modelyard_sandbox.doctor.preflight import preflight
 from modelyard_sandbox.engine import Engine
 from modelyard_sandbox.folder import SandboxFolder
 from modelyard_sandbox.health import require_health
+from modelyard_sandbox.hurry import Hurry
 from modelyard_sandbox.loading import Loading
 from modelyard_sandbox.node import Node
 from modelyard_sandbox.order import in_order
@@ -79,6 +80,7 @@ class Up:
         self._supply = Supply(folder, self._engine, self._node, wanted.sources, self._stop)
         self._site = SandboxSite(folder, self._chosen, self._supply.image, self._supply.release)
         self._changed: list[str] = []
+        self._started = False
 
     def run(self) -> dict[str, Any]:
         """Boot, heal, upgrade or shrink the sandbox until it is as asked for.
@@ -173,6 +175,7 @@ class Up:
                 self._changed.append("cluster")
             elif state == "stopped":
                 self._node.start()
+                self._started = True
                 self._changed.append("cluster")
             self._node.make_data([c.name for c in self._everything.values()])
             return self._node.wait_ready(say, patience=self._wanted.patience)
@@ -186,7 +189,14 @@ class Up:
         inventories = applier.inventories()
         self._prune(cluster, applier, inventories, objects)
         bringing = Bringing(
-            applier, watcher, self._visit(cluster), self._progress, self._folder, self._stop, self._changed
+            applier,
+            watcher,
+            self._visit(cluster),
+            self._progress,
+            self._folder,
+            self._stop,
+            self._changed,
+            Hurry(cluster, watcher, inventories if self._started else {}),
         )
 
         def bring(component: Component) -> None:

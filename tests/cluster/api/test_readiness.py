@@ -9,9 +9,10 @@ import pytest
 
 from modelyard.kube import Cluster, Ref
 from modelyard_sandbox import readiness
+from modelyard_sandbox.applier import Applied
 from modelyard_sandbox.errors import ComponentFailed, NoProgress
+from modelyard_sandbox.hurry import Hurry
 from modelyard_sandbox.readiness import Watcher
-from modelyard_sandbox.resume import _Hurry
 
 
 def deployment(name: str, namespace: str, **pod: Any) -> dict[str, Any]:
@@ -100,7 +101,8 @@ def test_who_backs_off_after_a_boot_is_made_anew_once(light_cluster: Cluster, na
     """Or something that is really broken would be made anew for ever, and never be said."""
     first = _waits_with(light_cluster, "early", namespace, "CrashLoopBackOff", "back-off 10s")
     watcher = Watcher(light_cluster, 60, "")
-    hurry = _Hurry(light_cluster, watcher, [ref("early", namespace)])
+    inventories = {"early": {"objects": [Applied(ref("early", namespace), "", "")]}}
+    hurry = Hurry(light_cluster, watcher, inventories)
     hurry()
     second = _waits_with(light_cluster, "early", namespace, "CrashLoopBackOff", "back-off 10s", after=first)
     assert second != first

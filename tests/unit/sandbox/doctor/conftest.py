@@ -7,29 +7,24 @@ with the files of `/proc`, `/sys` and `/etc` that are read.
 from __future__ import annotations
 
 import base64
-import copy
 import json
 import os
 import platform
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.unit.sandbox.doctor.cluster_world import ClusterWorld, pod
+from tests.unit.sandbox.doctor.served import Answer, Server
 
 from modelyard_sandbox import certificates
 from modelyard_sandbox.doctor.catalogue import CHECKS
 from modelyard_sandbox.doctor.facts import Facts
 from modelyard_sandbox.doctor.findings import Finding, examine
 from modelyard_sandbox.folder import SandboxFolder
-from modelyard_sandbox.lock import Lock
-
-Answer = Callable[[str, str, dict[str, str]], tuple[int, Any]]
 
 #: What the node says when it is asked.
 IN_NODE = {
@@ -40,46 +35,6 @@ IN_NODE = {
     "cat /proc/sys/fs/inotify/max_user_instances": "128\n",
     "cat /proc/sys/fs/inotify/max_user_watches": "8192\n",
 }
-
-
-class Server:
-    """An HTTP server on 127.0.0.1 whose answers a function gives."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.asked = asked = list[str]()
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = 65536  # one packet per answer: the second of two would wait for an acknowledgement
-
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                asked.append(parts.path)
-                query = {key: values[0] for key, values in parse_qs(parts.query).items()}
-                query["host"] = self.headers.get("Host", "")
-                status, found = answer(self.command, parts.path, query)
-                body = found.encode() if isinstance(found, str) else json.dumps(found).encode()
-                self.send_response(status)
-                self.send_header(
-                    "Content-Type", "text/plain" if isinstance(found, str) else "application/json"
-                )
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None: ...
-
-        class Quiet(ThreadingHTTPServer):
-            def handle_error(self, *_: Any) -> None: ...  # clients leave when they have what they want
-
-        self._server = Quiet(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 class World:
@@ -325,18 +280,9 @@ class World:
         self.folder.kubeconfig.write_text("\n".join(lines) + "\n")
         self.folder.kubeconfig.chmod(0o600)
 
-    # -- the cluster ------------------------------------------------------------------------
-
     def _make_cluster(self) -> Server:
-        self.objects: dict[tuple[str, str], list[dict[str, Any]]] = copy.deepcopy(_OBJECTS)
-        hosts = {reference.partition("/")[0] for reference in Lock.load().images}
-        settings = {"registries-skipping-tag-resolving": ",".join(sorted(hosts))}
-        self.objects["v1", "ConfigMap"].append(
-            {"metadata": {"name": "config-deployment", "namespace": "knative-serving"}, "data": settings}
-        )
-        self.ready = True
-        self.log: list[str] = []
-        server = self.serve(self._kube_answer)
+        self.cluster = ClusterWorld()
+        server = self.serve(self.cluster.answer)
         from modelyard.kube import Cluster
 
         def plain_http(cluster: Cluster) -> str:
@@ -345,133 +291,6 @@ class World:
         # The real API server speaks TLS; what is tested is what is read from it.
         self.patch.setattr(Cluster, "address", property(plain_http))
         return server
-
-    def _kube_answer(self, _: str, path: str, query: dict[str, str]) -> tuple[int, Any]:
-        if path == "/readyz":
-            return (200, "ok") if self.ready else (500, "not yet")
-        if path == "/version":
-            return 200, {"gitVersion": "v1.34.4"}
-        if path.endswith("/log"):
-            return 200, "\n".join(self.log)
-        version, _, rest = path.removeprefix("/apis/").removeprefix("/api/").partition("/")
-        if path.startswith("/apis/"):
-            part, _, rest = rest.partition("/")
-            version = f"{version}/{part}"
-        known = {kind: items for (of, kind), items in self.objects.items() if of == version}
-        if not rest:
-            listed = [
-                {"kind": kind, "name": kind.lower(), "namespaced": kind in _NAMESPACED} for kind in known
-            ]
-            return 200, {"resources": listed}
-        words = rest.split("/")
-        namespace = words[1] if words[0] == "namespaces" else ""
-        kind = next((kind for kind in known if kind.lower() == words[-1]), "")
-        if not kind:
-            return 404, {"message": f"no {path}"}
-        labels = dict(pair.split("=") for pair in query.get("labelSelector", "").split(",") if pair)
-        return 200, {
-            "items": [
-                one
-                for one in known[kind]
-                if namespace in ("", one["metadata"].get("namespace"))
-                and labels.items() <= (one["metadata"].get("labels") or {}).items()
-            ]
-        }
-
-
-_NAMESPACED = frozenset(
-    {"Pod", "ConfigMap", "Secret", "ServiceAccount", "EndpointSlice", "Revision", "Deployment"}
-)
-_READY = [{"type": "Ready", "status": "True"}]
-
-
-def pod(name: str, namespace: str, image: str, **labels: str) -> dict[str, Any]:
-    """A pod that is ready."""
-    return {
-        "metadata": {"name": name, "namespace": namespace, "uid": name, "labels": labels},
-        "spec": {"containers": [{"name": "main", "image": image}]},
-        "status": {
-            "phase": "Running",
-            "conditions": _READY,
-            "containerStatuses": [
-                {"name": "main", "image": image, "ready": True, "restartCount": 0, "state": {}}
-            ],
-        },
-    }
-
-
-_INVENTORY = [["apps/v1", "Deployment", "modelyard", "postgres", "a", "b"]]
-_OBJECTS: dict[tuple[str, str], list[dict[str, Any]]] = {
-    ("v1", "Pod"): [
-        pod("coredns-1", "kube-system", "postgres:17", **{"k8s-app": "kube-dns"}),
-        pod("postgres-1", "modelyard", "postgres:17", app="postgres"),
-        pod("mlflow-1", "modelyard", "postgres:17", app="mlflow"),
-    ],
-    ("v1", "Node"): [
-        {
-            "metadata": {"name": "n"},
-            "status": {"addresses": [{"type": "InternalIP", "address": "172.18.0.2"}]},
-        }
-    ],
-    ("v1", "Namespace"): [{"metadata": {"name": "modelyard"}, "status": {"phase": "Active"}}],
-    ("v1", "ConfigMap"): [
-        {
-            "metadata": {
-                "name": "inventory-postgres",
-                "namespace": "modelyard",
-                "labels": {"app.kubernetes.io/managed-by": "modelyard"},
-            },
-            "data": {"version": "17", "objects": json.dumps(_INVENTORY)},
-        }
-    ],
-    ("v1", "Secret"): [
-        {
-            "metadata": {
-                "name": "s3",
-                "namespace": "default",
-                "annotations": {
-                    "serving.kserve.io/s3-endpoint": "s3:7070",
-                    "serving.kserve.io/s3-verifyssl": "0",
-                },
-            }
-        }
-    ],
-    ("v1", "ServiceAccount"): [],
-    ("apps/v1", "Deployment"): [
-        {
-            "metadata": {"name": "postgres", "namespace": "modelyard", "generation": 1},
-            "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "postgres"}}},
-            "status": {"observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1},
-        }
-    ],
-    ("apps/v1", "StatefulSet"): [],
-    ("apps/v1", "DaemonSet"): [],
-    ("batch/v1", "Job"): [],
-    ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"): [
-        {
-            "metadata": {"name": "kserve"},
-            "webhooks": [{"clientConfig": {"service": {"namespace": "kserve", "name": "hook"}}}],
-        }
-    ],
-    ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"): [],
-    ("discovery.k8s.io/v1", "EndpointSlice"): [
-        {
-            "metadata": {
-                "name": "h",
-                "namespace": "kserve",
-                "labels": {"kubernetes.io/service-name": "hook"},
-            },
-            "endpoints": [{"conditions": {"ready": True}}],
-        }
-    ],
-    ("apiextensions.k8s.io/v1", "CustomResourceDefinition"): [
-        {
-            "metadata": {"name": "things.example.org", "annotations": {"a": "b"}},
-            "status": {"conditions": [{"type": "Established", "status": "True"}]},
-        }
-    ],
-    ("serving.knative.dev/v1", "Revision"): [],
-}
 
 
 def _listed(name: str, one: dict[str, Any]) -> dict[str, Any]:

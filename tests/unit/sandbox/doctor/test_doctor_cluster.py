@@ -17,7 +17,7 @@ def _waits(pod: dict[str, Any], reason: str) -> None:
 
 
 def test_an_api_server_that_does_not_answer(world: Any) -> None:
-    world.ready = False
+    world.cluster.ready = False
     assert world.finding("api").level == "error"
     found = world.finding("definitions")
     assert (found.level, found.evidence) == ("skipped", "the API server does not answer")
@@ -30,8 +30,8 @@ def test_a_node_that_does_not_run_skips_what_needs_its_cluster(world: Any) -> No
 
 
 def test_a_component_that_fails(world: Any) -> None:
-    _waits(world.objects["v1", "Pod"][1], "ImagePullBackOff")
-    world.objects["apps/v1", "Deployment"][0]["status"] = {"observedGeneration": 1}
+    _waits(world.cluster.objects["v1", "Pod"][1], "ImagePullBackOff")
+    world.cluster.objects["apps/v1", "Deployment"][0]["status"] = {"observedGeneration": 1}
     found = world.finding("components")
     assert found.level == "error"
     assert "postgres is failed" in found.evidence
@@ -49,7 +49,7 @@ def test_a_component_that_is_not_installed_yet(world: Any) -> None:
 def test_a_pod_that_waits_for_an_image(world: Any, make_pod: MakePod, image: str) -> None:
     pod = make_pod("model", "default", image)
     _waits(pod, "ErrImagePull")
-    world.objects["v1", "Pod"].append(pod)
+    world.cluster.objects["v1", "Pod"].append(pod)
     found = world.finding("image-pulls")
     assert found.level == "error"
     assert f"default/model waits for {image}" in found.evidence
@@ -57,7 +57,7 @@ def test_a_pod_that_waits_for_an_image(world: Any, make_pod: MakePod, image: str
 
 
 def test_an_image_that_the_node_lost(world: Any, make_pod: MakePod) -> None:
-    world.objects["v1", "Pod"].append(make_pod("s3", "modelyard", "versity/versitygw:v1.8.0"))
+    world.cluster.objects["v1", "Pod"].append(make_pod("s3", "modelyard", "versity/versitygw:v1.8.0"))
     found = world.finding("node-images")
     assert found.level == "warning"
     assert "docker.io/versity/versitygw:v1.8.0" in found.evidence
@@ -65,21 +65,23 @@ def test_an_image_that_the_node_lost(world: Any, make_pod: MakePod) -> None:
 
 
 def test_a_webhook_that_nobody_answers(world: Any) -> None:
-    world.objects["discovery.k8s.io/v1", "EndpointSlice"][0]["endpoints"] = [{"conditions": {"ready": False}}]
+    world.cluster.objects["discovery.k8s.io/v1", "EndpointSlice"][0]["endpoints"] = [
+        {"conditions": {"ready": False}}
+    ]
     found = world.finding("webhooks")
     assert found.level == "error"
     assert "kserve: nobody answers for kserve/hook" in found.evidence
 
 
 def test_a_definition_that_is_not_established(world: Any) -> None:
-    world.objects[_CRD][0]["status"]["conditions"] = [{"type": "Established", "status": "False"}]
+    world.cluster.objects[_CRD][0]["status"]["conditions"] = [{"type": "Established", "status": "False"}]
     found = world.finding("definitions")
     assert found.level == "error"
     assert "things.example.org" in found.evidence
 
 
 def test_annotations_near_their_limit(world: Any) -> None:
-    world.objects[_CRD][0]["metadata"]["annotations"] = {"last-applied": "x" * 250_000}
+    world.cluster.objects[_CRD][0]["metadata"]["annotations"] = {"last-applied": "x" * 250_000}
     found = world.finding("annotations")
     assert found.level == "warning"
     assert "things.example.org" in found.evidence
@@ -87,7 +89,7 @@ def test_annotations_near_their_limit(world: Any) -> None:
 
 def test_a_release_of_helm_that_hangs(world: Any) -> None:
     labels = {"owner": "helm", "name": "grafana", "status": "pending-upgrade"}
-    world.objects["v1", "Secret"].append(
+    world.cluster.objects["v1", "Secret"].append(
         {"metadata": {"name": "h", "namespace": "default", "labels": labels}}
     )
     found = world.finding("helm")
@@ -97,7 +99,7 @@ def test_a_release_of_helm_that_hangs(world: Any) -> None:
 
 def test_a_release_of_helm_that_does_not_hang(world: Any) -> None:
     labels = {"owner": "helm", "name": "grafana", "status": "deployed"}
-    world.objects["v1", "Secret"].append(
+    world.cluster.objects["v1", "Secret"].append(
         {"metadata": {"name": "h", "namespace": "default", "labels": labels}}
     )
     assert world.finding("helm").evidence == "1 releases of Helm, none hangs"
@@ -105,7 +107,7 @@ def test_a_release_of_helm_that_does_not_hang(world: Any) -> None:
 
 def test_a_namespace_that_does_not_end(world: Any) -> None:
     said = [{"type": "NamespaceFinalizersRemaining", "status": "True", "message": "some finalizers remain"}]
-    world.objects["v1", "Namespace"].append(
+    world.cluster.objects["v1", "Namespace"].append(
         {"metadata": {"name": "old"}, "status": {"phase": "Terminating", "conditions": said}}
     )
     found = world.finding("namespaces")
@@ -114,7 +116,7 @@ def test_a_namespace_that_does_not_end(world: Any) -> None:
 
 
 def test_a_registry_whose_tags_knative_looks_up(world: Any) -> None:
-    settings = world.objects["v1", "ConfigMap"][1]["data"]
+    settings = world.cluster.objects["v1", "ConfigMap"][1]["data"]
     settings["registries-skipping-tag-resolving"] = "docker.io,quay.io"
     found = world.finding("tag-resolving")
     assert found.level == "warning"
@@ -123,7 +125,7 @@ def test_a_registry_whose_tags_knative_looks_up(world: Any) -> None:
 
 def test_a_revision_whose_tag_could_not_be_looked_up(world: Any) -> None:
     said = 'Unable to fetch image "example.org/a:1": failed to resolve image to digest: no such host'
-    world.objects["serving.knative.dev/v1", "Revision"].append(
+    world.cluster.objects["serving.knative.dev/v1", "Revision"].append(
         {
             "metadata": {"name": "m-1", "namespace": "default"},
             "status": {"conditions": [{"type": "ContainerHealthy", "status": "False", "message": said}]},
@@ -135,7 +137,7 @@ def test_a_revision_whose_tag_could_not_be_looked_up(world: Any) -> None:
 
 
 def test_without_knative_there_is_nothing_to_look_at(world: Any) -> None:
-    del world.objects["v1", "ConfigMap"][1]
+    del world.cluster.objects["v1", "ConfigMap"][1]
     assert world.finding("tag-resolving").level == "skipped"
 
 
@@ -147,10 +149,13 @@ def test_a_host_name_that_mlflow_refuses(world: Any) -> None:
 
 
 def test_an_image_of_mlflow_without_drivers(world: Any) -> None:
-    pod = world.objects["v1", "Pod"][2]
+    pod = world.cluster.objects["v1", "Pod"][2]
     _waits(pod, "CrashLoopBackOff")
     assert world.finding("mlflow-drivers").level == "ok"
-    world.log = ["Traceback (most recent call last):", "ModuleNotFoundError: No module named 'psycopg2'"]
+    world.cluster.log = [
+        "Traceback (most recent call last):",
+        "ModuleNotFoundError: No module named 'psycopg2'",
+    ]
     found = world.finding("mlflow-drivers")
     assert found.level == "error"
     assert "lacks psycopg2" in found.evidence
@@ -164,6 +169,6 @@ def test_an_image_of_mlflow_without_drivers(world: Any) -> None:
     ],
 )
 def test_a_setting_that_kserve_ignores(world: Any, wrong: str, right: str) -> None:
-    world.objects["v1", "Secret"][0]["metadata"]["annotations"] = {wrong: "x"}
+    world.cluster.objects["v1", "Secret"][0]["metadata"]["annotations"] = {wrong: "x"}
     found = world.finding("s3-annotations")
     assert (found.level, found.fix) == ("error", f"it is {right}")

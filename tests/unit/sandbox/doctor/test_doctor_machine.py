@@ -304,14 +304,14 @@ def test_a_vpn_that_has_the_same_addresses(world: Any, route: str, what: str) ->
 
 
 def test_coredns_that_asks_itself(world: Any) -> None:
-    dns = world.objects["v1", "Pod"][0]
+    dns = world.cluster.objects["v1", "Pod"][0]
     dns["status"]["conditions"] = []
     dns["status"]["containerStatuses"][0] |= {
         "ready": False,
         "state": {"waiting": {"reason": "CrashLoopBackOff"}},
     }
     assert "modelyard sandbox up" in world.finding("cluster-dns").fix
-    world.log = ["[FATAL] plugin/loop: Loop (127.0.0.1:1 -> :53) detected for zone"]
+    world.cluster.log = ["[FATAL] plugin/loop: Loop (127.0.0.1:1 -> :53) detected for zone"]
     found = world.finding("cluster-dns")
     assert found.level == "error"
     assert "resolv.conf" in found.fix
