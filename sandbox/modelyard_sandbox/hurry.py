@@ -1,4 +1,9 @@
-"""Help for pods that wait for their next try after the node was started."""
+"""Help for a cluster whose node was just started: what waits for nothing need not wait.
+
+Controllers that held office when the node stopped are gone, but their leases say for 15 to 60 seconds that
+they are not, and until then nobody updates where Services lead. And all pods begin at once: who comes before
+what it needs fails, and waits ten seconds and more for its next try.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +16,28 @@ from modelyard.kube import ApiFault, Cluster, Ref
 from modelyard.kube.explain import backs_off
 from modelyard_sandbox.readiness import WORKLOADS, Watcher
 
+_LEASES = "coordination.k8s.io/v1"
+
+
+def end_old_leases(cluster: Cluster, booted: str) -> None:
+    """Remove the leases of those who held them before the node was started: others take over at once.
+
+    Args:
+        cluster: the cluster; it has this one node.
+        booted: when the node was started, RFC 3339 in UTC.
+    """
+    for lease in cluster.find(_LEASES, "Lease"):
+        metadata, renewed = lease["metadata"], lease["spec"].get("renewTime") or ""
+        # Nodes renew theirs under the same name; and a lease of this start belongs to somebody who lives.
+        if metadata["namespace"] == "kube-node-lease" or not renewed or renewed[:19] >= booted[:19]:
+            continue
+        with contextlib.suppress(ApiFault):  # then it runs out
+            cluster.delete(Ref(_LEASES, "Lease", metadata["namespace"], metadata["name"]))
+
 
 class Hurry:
-    """Makes pods anew that wait for their next try: all begin at once when a node starts, and who comes
-    before what it needs fails, and waits ten seconds and more. Once per workload: what fails again has
-    another reason, which its restarts must tell. Several threads may call it.
+    """Makes pods anew that wait for their next try. Once per workload: what fails again has another reason,
+    which its restarts must tell. Several threads may call it.
 
     Args:
         cluster: the cluster.

@@ -11,7 +11,7 @@ from modelyard_sandbox.engine import Engine
 from modelyard_sandbox.errors import ClusterFailed, ComponentFailed
 from modelyard_sandbox.folder import SandboxFolder
 from modelyard_sandbox.health import verify
-from modelyard_sandbox.hurry import Hurry
+from modelyard_sandbox.hurry import Hurry, end_old_leases
 from modelyard_sandbox.node import Node
 from modelyard_sandbox.progress import Progress
 from modelyard_sandbox.readiness import WORKLOADS, Watcher
@@ -44,7 +44,9 @@ def resume(
     with progress.phase("cluster", f"the node is {state}"):
         node.start()
         cluster = node.wait_ready(partial(progress.set, "cluster", "running"), patience=patience)
-    watcher = Watcher(cluster, patience, node.booted())
+    booted = node.booted()
+    end_old_leases(cluster, booted)
+    watcher = Watcher(cluster, patience, booted)
     inventories = Applier(cluster).inventories()
     hurry = Hurry(cluster, watcher, inventories)
     visit = SandboxVisit(cluster, remembered_site(folder, everything))

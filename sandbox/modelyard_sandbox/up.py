@@ -22,7 +22,7 @@ from modelyard_sandbox.doctor.preflight import preflight
 from modelyard_sandbox.engine import Engine
 from modelyard_sandbox.folder import SandboxFolder
 from modelyard_sandbox.health import require_health
-from modelyard_sandbox.hurry import Hurry
+from modelyard_sandbox.hurry import Hurry, end_old_leases
 from modelyard_sandbox.loading import Loading
 from modelyard_sandbox.node import Node
 from modelyard_sandbox.order import in_order
@@ -178,7 +178,10 @@ class Up:
                 self._started = True
                 self._changed.append("cluster")
             self._node.make_data([c.name for c in self._everything.values()])
-            return self._node.wait_ready(say, patience=self._wanted.patience)
+            cluster = self._node.wait_ready(say, patience=self._wanted.patience)
+            if self._started:
+                end_old_leases(cluster, self._node.booted())
+            return cluster
 
     def _objects(self) -> dict[str, list[Manifest]]:
         return {component.name: list(component.objects(self._site)) for component in self._chosen}

@@ -16,7 +16,7 @@ STACK = "modelyard.test/stack:0.1.0"
 NODE = "modelyard/node:v1.34.4"
 OTHERS = (
     "modelyard.test/postgres:bookworm",
-    "modelyard.test/prometheus:bookworm",
+    "modelyard.test/prometheus:v3.5.0",
     "modelyard.test/versitygw:v1.8.0",
 )
 #: No package of theirs exists anywhere.

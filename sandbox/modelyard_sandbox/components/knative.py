@@ -44,6 +44,8 @@ def _objects(site: Site) -> Iterable[Manifest]:
         elif kind == "Service" and name == "kourier":
             found["spec"]["type"] = "NodePort"
             next(p for p in found["spec"]["ports"] if p["port"] == 80)["nodePort"] = GATEWAY_NODE_PORT
+        elif kind == "ConfigMap" and name == "kourier-bootstrap":
+            _try_again_soon(found["data"])
         elif kind == "ConfigMap" and name in (settings := _settings(site)):
             found["data"] = {**(found.get("data") or {}), **settings[name]}
         elif kind.endswith("WebhookConfiguration"):
@@ -78,9 +80,21 @@ def _settings(site: Site) -> dict[str, dict[str, str]]:
                 dict.fromkeys([*registries, "modelyard.test", "dev.local"])
             ),
         },
-        "config-observability": {"request-metrics-protocol": "prometheus"},  # else nobody counts requests
+        # Else nobody counts requests, and Knative's own pods ask to be scraped and do not answer.
+        "config-observability": {"request-metrics-protocol": "prometheus", "metrics-protocol": "prometheus"},
         "config-features": {"kubernetes.podspec-init-containers": "enabled"},
     }
+
+
+def _try_again_soon(data: dict[str, str]) -> None:
+    """Envoy asks its controller for routes; where both start at once, its next try may be 30 s away."""
+    import yaml
+
+    settings = yaml.safe_load(data["envoy-bootstrap.yaml"])
+    for asked in settings["dynamic_resources"]["ads_config"]["grpc_services"]:
+        back_off = {"base_interval": "0.5s", "max_interval": "2s"}
+        asked["envoy_grpc"]["retry_policy"] = {"retry_back_off": back_off}
+    data["envoy-bootstrap.yaml"] = yaml.safe_dump(settings, sort_keys=False)
 
 
 def _shrink(found: Manifest, site: Site) -> None:

@@ -25,20 +25,11 @@ _CONFIG, _RULES = "/etc/modelyard/prometheus", "/etc/modelyard/rules"
 _MODEL = f"{_POD}label_serving_kserve_io_inferenceservice"
 
 
-#: Debian's build can't look for pods, and refuses a configuration that asks for it.
-_START = f"""\
-file={_CONFIG}/prometheus.yml
-promtool check config --syntax-only $file >/dev/null || file={_CONFIG}/without-pods.yml
-exec prometheus --config.file=$file "$@"
-"""
-
-
-def settings(components: frozenset[str], *, pods: bool = True) -> str:
+def settings(components: frozenset[str]) -> str:
     """Prometheus' configuration; JSON is YAML, too.
 
     Args:
         components: what the sandbox holds.
-        pods: whether to look for pods; else only what has a fixed address is scraped.
     """
     known = {"prometheus": f"localhost:{_PORT}", "monitor": "monitor.modelyard.svc:8080"}
     known["alertmanager"] = "alertmanager.modelyard.svc:9093"
@@ -47,7 +38,7 @@ def settings(components: frozenset[str], *, pods: bool = True) -> str:
         "rule_files": [f"{_RULES}/*.yml"],
         "scrape_configs": [
             *(_job(name, target) for name, target in known.items() if name in components),
-            *([_revisions(), _models(), _annotated()] if pods else []),
+            *(_revisions(), _models(), _annotated()),
         ],
     }
     if "alertmanager" in components:
@@ -120,24 +111,22 @@ def _names() -> list[dict[str, Any]]:
 
 
 def _objects(site: Site) -> Iterable[Manifest]:
-    said = {
-        "prometheus.yml": settings(site.components),
-        "without-pods.yml": settings(site.components, pods=False),
-    }
-    yield config("prometheus", said)
+    said = settings(site.components)
+    yield config("prometheus", {"prometheus.yml": said})
     yield service("prometheus", _PORT, node_port=_NODE_PORT)
     yield from _rights()
     made = deployment(
         "prometheus",
         {
             "image": site.image(IMAGE),
-            "command": ["sh", "-c", _START, "sh"],
+            "command": ["prometheus"],
             "args": [
+                f"--config.file={_CONFIG}/prometheus.yml",
                 "--storage.tsdb.path=/data",
                 "--storage.tsdb.retention.time=15d",
                 "--storage.tsdb.retention.size=2GB",
                 f"--web.listen-address=:{_PORT}",
-                # Rules of other components change without this pod; older versions pass over the word.
+                # Rules of other components change without this pod.
                 "--enable-feature=auto-reload-config",
             ],
             "ports": [{"containerPort": _PORT}],
@@ -150,7 +139,7 @@ def _objects(site: Site) -> Iterable[Manifest]:
         },
         user=_USER,
         data=site.data("prometheus"),
-        stamp=hashlib.sha256(repr(said).encode()).hexdigest()[:12],
+        stamp=hashlib.sha256(said.encode()).hexdigest()[:12],
     )
     pod = made["spec"]["template"]["spec"]
     pod["serviceAccountName"], pod["automountServiceAccountToken"] = _ACCOUNT, True

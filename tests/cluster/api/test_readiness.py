@@ -11,7 +11,7 @@ from modelyard.kube import Cluster, Ref
 from modelyard_sandbox import readiness
 from modelyard_sandbox.applier import Applied
 from modelyard_sandbox.errors import ComponentFailed, NoProgress
-from modelyard_sandbox.hurry import Hurry
+from modelyard_sandbox.hurry import Hurry, end_old_leases
 from modelyard_sandbox.readiness import Watcher
 
 
@@ -109,6 +109,22 @@ def test_who_backs_off_after_a_boot_is_made_anew_once(light_cluster: Cluster, na
     watcher.note()
     hurry()
     assert light_cluster.get(Ref("v1", "Pod", namespace, second)) is not None
+
+
+def test_leases_from_before_the_node_started_are_ended(light_cluster: Cluster, namespace: str) -> None:
+    """Who held them is gone; who took one since then keeps it."""
+    for name, year in (("before", 2001), ("since", 2999)):
+        light_cluster.create(
+            {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {"holderIdentity": "somebody", "renewTime": f"{year}-01-01T00:00:00.000000Z"},
+            }
+        )
+    end_old_leases(light_cluster, "2002-01-01T00:00:00.123456789Z")
+    found = light_cluster.find("coordination.k8s.io/v1", "Lease", namespace=namespace)
+    assert [lease["metadata"]["name"] for lease in found] == ["since"]
 
 
 def _waits_with(

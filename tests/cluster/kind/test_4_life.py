@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -183,18 +184,25 @@ def test_down_and_up_keep_the_data(box: Box) -> None:
     assert _noted(box, "taken-down") == "kept"
 
 
-def test_killed_in_each_phase_up_converges(box: Box) -> None:
-    """Killed with -9 after a phase began, again and again; then it is let through."""
+def test_cut_off_in_each_phase_up_converges(box: Box) -> None:
+    """Killed with -9, once with Ctrl-C, a while after a phase began; the next one goes on."""
     box.run("down")
-    for phase, after in (("images", 0.5), ("cluster", 4.0), ("cluster", 11.0), ("components", 3.0)):
-        _kill(box, phase, after)
+    for phase, after, how in (
+        ("preflight", 0.0, signal.SIGKILL),
+        ("images", 0.5, signal.SIGKILL),
+        ("cluster", 4.0, signal.SIGINT),
+        ("cluster", 11.0, signal.SIGKILL),
+        ("components", 3.0, signal.SIGKILL),
+        ("health", 0.0, signal.SIGKILL),
+    ):
+        _cut_off(box, phase, after, how)
     box.up("--profile", "minimal", *WITHOUT, "--bundle", str(BUNDLE), "--offline")
     assert box.json("status")["state"] == "ready"
     assert box.up()["changed"] == []
     assert _noted(box, "taken-down") == "kept"
 
 
-def _kill(box: Box, phase: str, after: float) -> None:
+def _cut_off(box: Box, phase: str, after: float, how: signal.Signals) -> None:
     command = [sys.executable, "-m", "modelyard", "sandbox", "up", "--json", "--name", box.name]
     command += ["--profile", "minimal", "--bundle", str(BUNDLE), "--offline"]
     pipe = subprocess.PIPE
@@ -205,10 +213,14 @@ def _kill(box: Box, phase: str, after: float) -> None:
             event = json.loads(line)
             if (event["type"], event["phase"]) == ("phase.started", phase):
                 break
+        else:
+            pytest.fail(f"{phase} never began: {process.communicate(timeout=60)[1]}")
         time.sleep(after)
+        process.send_signal(how)
+        _, said = process.communicate(timeout=60)
     finally:
         process.kill()
-        _, said = process.communicate(timeout=60)
+    assert process.returncode == (130 if how == signal.SIGINT else -how), said
     assert "Traceback" not in said
 
 

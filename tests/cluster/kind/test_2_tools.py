@@ -1,0 +1,132 @@
+"""KServe's own client finds what it knows, and our providers keep their promises on a cluster, too."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.cluster.kind.conftest import Box
+from tests.conformance import test_mlflow
+
+import modelyard
+from modelyard.records import ModelVersion
+from modelyard.stages import StageContext
+from modelyard.testing import make_context
+
+
+@pytest.fixture(scope="module")
+def iris(box: Box) -> str:
+    """KServe's first example, a scikit-learn model of irises as joblib writes it; its address in S3."""
+    import joblib
+    from sklearn.datasets import load_iris
+    from sklearn.svm import SVC
+
+    data = load_iris()
+    written = io.BytesIO()
+    joblib.dump(SVC(gamma="scale").fit(data.data, data.target), written)
+    _s3(box).put_object(Bucket="mlflow", Key="examples/iris/model.joblib", Body=written.getvalue())
+    return "s3://mlflow/examples/iris"
+
+
+def _s3(box: Box) -> Any:
+    import boto3
+
+    env = box.json("env")
+    return boto3.client(
+        "s3",
+        endpoint_url=env["AWS_ENDPOINT_URL"],
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        region_name="us-east-1",
+    )
+
+
+def test_kserves_own_client_deploys_what_its_samples_say(box: Box, iris: str) -> None:
+    """The old way of writing a predictor, as most samples have it. A pickle is loaded because they say so."""
+    from kserve import KServeClient, constants
+    from kserve import V1beta1InferenceService as Service
+    from kserve import V1beta1InferenceServiceSpec as Spec
+    from kserve import V1beta1PredictorSpec as Predictor
+    from kserve import V1beta1SKLearnSpec as Sklearn
+    from kubernetes import client as kubernetes
+
+    model = Sklearn(storage_uri=iris, env=[kubernetes.V1EnvVar(name="MODELYARD_TRUST", value="true")])
+    service = Service(
+        api_version=constants.KSERVE_V1BETA1,
+        kind=constants.KSERVE_KIND_INFERENCESERVICE,
+        metadata=kubernetes.V1ObjectMeta(name="sklearn-iris", namespace="default"),
+        spec=Spec(predictor=Predictor(service_account_name="modelyard-models", sklearn=model)),
+    )
+    client = KServeClient(config_file=str(box.folder / "kubeconfig"))
+    client.create(service)
+    try:
+        client.wait_isvc_ready("sklearn-iris", namespace="default", timeout_seconds=120)
+        found = client.get("sklearn-iris", namespace="default")
+        host = urllib.parse.urlsplit(found["status"]["url"]).hostname
+        body = json.dumps({"instances": [[6.8, 2.8, 4.8, 1.4], [5.1, 3.5, 1.4, 0.2]]}).encode()
+        request = urllib.request.Request(
+            f"{box.url('gateway')}/v1/models/sklearn-iris:predict", body, {"Host": str(host)}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert json.load(answer) == {"predictions": [1, 0]}
+    finally:
+        client.delete("sklearn-iris", namespace="default")
+
+
+class OnTheCluster:
+    """Every context is a new project whose target is the sandbox: one MLflow, which they share."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def new_context(
+        cls, box: Box, offer: Any, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Callable[[], StageContext]]:
+        def make() -> StageContext:
+            root = tmp_path_factory.mktemp("ein Projekt äö")
+            context = make_context(root, provider=offer.name)
+            target = modelyard.open(root, target="sandbox-ci").target
+            return dataclasses.replace(context, project=f"projekt {uuid.uuid4().hex[:8]}", target=target)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_STATE_HOME", box.env["XDG_STATE_HOME"])
+            yield make
+
+
+class TestTracker(OnTheCluster, test_mlflow.TestTracker):
+    """MLflow's server keeps what MLflow's files keep."""
+
+
+class TestRegistry(OnTheCluster, test_mlflow.TestRegistry):
+    """The same, for what goes through S3."""
+
+    @pytest.fixture
+    def delete_version(self, context: StageContext) -> Callable[[ModelVersion], None]:
+        def delete(version: ModelVersion) -> None:
+            from mlflow import MlflowClient
+
+            assert context.target is not None
+            server = context.target.address("mlflow").url_with_login
+            MlflowClient(server, server).delete_model_version(version.name, version.version)
+
+        return delete
+
+    @pytest.fixture
+    def lose_files(self, box: Box, provider: Any) -> Callable[[ModelVersion], None]:
+        def lose(version: ModelVersion) -> None:
+            parts = urllib.parse.urlsplit(provider.address(version))
+            client, where = _s3(box), {"Bucket": parts.netloc, "Prefix": parts.path.strip("/") + "/"}
+            for found in client.list_objects_v2(**where)["Contents"]:
+                client.delete_object(Bucket=parts.netloc, Key=found["Key"])
+
+        return lose
+
+    def test_a_new_project_has_no_models(self, fresh: Any) -> None:
+        """On a server that projects share, it sees theirs."""
+        assert isinstance(fresh.models(), list)
