@@ -119,6 +119,34 @@ class Box:
             ["docker", "exec", self.node, *command], capture_output=True, text=True, timeout=120, check=True
         ).stdout
 
+    def note(self, name: str) -> None:
+        """Something that must outlive what comes: a run in MLflow with a file in S3."""
+        self._python(
+            f"import mlflow; mlflow.set_experiment('{name}')\n"
+            "with mlflow.start_run(): mlflow.log_text('kept', 'kept.txt')"
+        )
+
+    def noted(self, name: str) -> str:
+        """What `note` put there: 'kept'."""
+        said = self._python(
+            f"import mlflow; e = mlflow.get_experiment_by_name('{name}')\n"
+            "run = mlflow.search_runs([e.experiment_id], output_format='list')[0]\n"
+            "print('text:', mlflow.artifacts.load_text(f'{run.info.artifact_uri}/kept.txt'))"
+        )
+        return said.rpartition("text: ")[2].strip()
+
+    def _python(self, code: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**self.env, **self.json("env")},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def writes(self) -> list[str]:
         """What people and tools changed in the cluster, as its audit log tells."""
         text = self.on_node("cat", "/var/log/kubernetes/audit.log")

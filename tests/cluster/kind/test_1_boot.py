@@ -179,3 +179,24 @@ def test_open_names_a_page_that_answers(box: Box, component: str) -> None:
 def test_doctor_finds_nothing_that_refuses(box: Box) -> None:
     found = box.json("doctor", status=None)
     assert [check for check in found["findings"] if check["level"] == "error"] == []
+
+
+def test_stop_and_start(box: Box, measured: list[dict[str, Any]]) -> None:
+    box.note("stopped")
+    box.run("stop")
+    assert box.json("status", status=1)["state"] == "stopped"
+    box.run("start")
+    assert box.json("status")["state"] == "ready"
+    assert box.noted("stopped") == "kept"
+    took = box.seconds["stop"] + box.seconds["start"]
+    measured.append(
+        {
+            "id": "P10c-start",
+            "what": "stop + start to all ready / first up, seconds",
+            "ours": took,
+            "peer": round(box.seconds["first up"], 1),
+            "ratio": took / box.seconds["first up"],
+            "goal": 0.5,
+            "command": "modelyard sandbox stop && modelyard sandbox start",
+        }
+    )

@@ -239,7 +239,7 @@ def test_scaled_to_zero_the_first_requests_wait_and_none_is_lost(
     box: Box, project: Path, yard: Yard, flights: Any
 ) -> None:
     manifest = (project / "late-flights.yaml").read_text()
-    manifest = manifest.replace("name: late-flights\n", "name: sleepy\n", 1).replace("spec:\n", "spec:\n", 1)
+    manifest = manifest.replace("name: late-flights\n", "name: sleepy\n", 1)
     manifest = manifest.replace("  predictor:\n", "  predictor:\n    minReplicas: 0\n", 1)
     manifest = manifest.replace(
         "  name: sleepy\n", '  name: sleepy\n  annotations:\n    autoscaling.knative.dev/window: "6s"\n', 1
@@ -247,11 +247,13 @@ def test_scaled_to_zero_the_first_requests_wait_and_none_is_lost(
     (project / "sleepy.yaml").write_text(manifest)
     _modelyard(box, project, "--target", "sandbox-ci", "endpoints", "apply", "-f", "sleepy.yaml")
 
-    def pods() -> str:
-        return box.kubectl("get", "pods", "-l", "serving.kserve.io/inferenceservice=sleepy", "-o", "name")
+    def pods() -> list[dict[str, Any]]:
+        labels = "serving.kserve.io/inferenceservice=sleepy"
+        found = box.cluster.find("v1", "Pod", namespace="default", labels=labels)
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     assert pods()
-    eventually(lambda: not pods(), "the last pod to end", 150)
+    eventually(lambda: not pods(), "the last pod to be told to end", 150)
     endpoint = yard.endpoints.get("sleepy")
     assert sum(_many(endpoint, flights, 24).values()) == 24
     assert pods()

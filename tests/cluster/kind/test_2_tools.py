@@ -9,6 +9,7 @@ import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,24 +49,30 @@ def _s3(box: Box) -> Any:
     )
 
 
-def test_kserves_own_client_deploys_what_its_samples_say(box: Box, iris: str) -> None:
-    """The old way of writing a predictor, as most samples have it. A pickle is loaded because they say so."""
-    from kserve import KServeClient, constants
-    from kserve import V1beta1InferenceService as Service
-    from kserve import V1beta1InferenceServiceSpec as Spec
-    from kserve import V1beta1PredictorSpec as Predictor
-    from kserve import V1beta1SKLearnSpec as Sklearn
-    from kubernetes import client as kubernetes
+SAMPLE = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: sklearn-iris
+spec:
+  predictor:
+    serviceAccountName: modelyard-models
+    sklearn:
+      storageUri: STORAGE
+      env: [{name: MODELYARD_TRUST, value: "true"}]
+"""
 
-    model = Sklearn(storage_uri=iris, env=[kubernetes.V1EnvVar(name="MODELYARD_TRUST", value="true")])
-    service = Service(
-        api_version=constants.KSERVE_V1BETA1,
-        kind=constants.KSERVE_KIND_INFERENCESERVICE,
-        metadata=kubernetes.V1ObjectMeta(name="sklearn-iris", namespace="default"),
-        spec=Spec(predictor=Predictor(service_account_name="modelyard-models", sklearn=model)),
-    )
+
+def test_a_file_as_kserves_samples_are_and_kserves_own_client(box: Box, iris: str, tmp_path: Path) -> None:
+    """The old way of writing a predictor, as most samples have it; its pickle is loaded because it says so.
+
+    The client's `create` hands its objects on as they are, and kubernetes 37 takes nothing but dictionaries.
+    """
+    from kserve import KServeClient
+
+    (tmp_path / "sample.yaml").write_text(SAMPLE.replace("STORAGE", iris))
+    box.kubectl("apply", "-f", str(tmp_path / "sample.yaml"))
     client = KServeClient(config_file=str(box.folder / "kubeconfig"))
-    client.create(service)
     try:
         client.wait_isvc_ready("sklearn-iris", namespace="default", timeout_seconds=120)
         found = client.get("sklearn-iris", namespace="default")

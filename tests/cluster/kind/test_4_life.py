@@ -21,58 +21,6 @@ TOOLS = Path(
 GIB = 1 << 30
 
 
-def _note(box: Box, name: str) -> None:
-    """Something that must outlive everything below: a run in MLflow with a file in S3."""
-    code = (
-        f"import mlflow; mlflow.set_experiment('{name}')\n"
-        "with mlflow.start_run(): mlflow.log_text('kept', 'kept.txt')"
-    )
-    _python(box, code)
-
-
-def _noted(box: Box, name: str) -> str:
-    code = (
-        f"import mlflow; e = mlflow.get_experiment_by_name('{name}')\n"
-        "run = mlflow.search_runs([e.experiment_id], output_format='list')[0]\n"
-        "print('text:', mlflow.artifacts.load_text(f'{run.info.artifact_uri}/kept.txt'))"
-    )
-    return _python(box, code).rpartition("text: ")[2].strip()
-
-
-def _python(box: Box, code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**box.env, **box.json("env")},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_stop_and_start(box: Box, measured: list[dict[str, Any]]) -> None:
-    _note(box, "stopped")
-    box.run("stop")
-    assert box.json("status", status=1)["state"] == "stopped"
-    box.run("start")
-    assert box.json("status")["state"] == "ready"
-    assert _noted(box, "stopped") == "kept"
-    took = box.seconds["stop"] + box.seconds["start"]
-    measured.append(
-        {
-            "id": "P10c-start",
-            "what": "stop + start to all ready / first up, seconds",
-            "ours": took,
-            "peer": round(box.seconds["first up"], 1),
-            "ratio": took / box.seconds["first up"],
-            "goal": 0.5,
-            "command": "modelyard sandbox stop && modelyard sandbox start",
-        }
-    )
-
-
 def test_a_stopped_sandbox_is_healed_by_up_too(box: Box) -> None:
     subprocess.run(["docker", "kill", box.node], capture_output=True, check=True)
     result = box.up()
@@ -172,7 +120,7 @@ def test_another_version_backs_the_database_up_first(box: Box) -> None:
 
 
 def test_down_and_up_keep_the_data(box: Box) -> None:
-    _note(box, "taken-down")
+    box.note("taken-down")
     secrets, ports = box.secrets, box.state["ports"]
     said = box.run("down").stdout
     assert "postgres" in said
@@ -181,7 +129,7 @@ def test_down_and_up_keep_the_data(box: Box) -> None:
     box.up("--profile", "minimal", *WITHOUT, "--bundle", str(BUNDLE), "--offline")
     box.seconds["minimal up"] = box.seconds["up"]
     assert (box.secrets, box.state["ports"]) == (secrets, ports)
-    assert _noted(box, "taken-down") == "kept"
+    assert box.noted("taken-down") == "kept"
 
 
 def test_cut_off_in_each_phase_up_converges(box: Box) -> None:
@@ -199,7 +147,7 @@ def test_cut_off_in_each_phase_up_converges(box: Box) -> None:
     box.up("--profile", "minimal", *WITHOUT, "--bundle", str(BUNDLE), "--offline")
     assert box.json("status")["state"] == "ready"
     assert box.up()["changed"] == []
-    assert _noted(box, "taken-down") == "kept"
+    assert box.noted("taken-down") == "kept"
 
 
 def _cut_off(box: Box, phase: str, after: float, how: signal.Signals) -> None:
