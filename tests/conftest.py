@@ -6,12 +6,13 @@ Folders that are full or read-only are made of real file systems where the machi
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import psutil
@@ -44,6 +45,30 @@ def _set_up() -> None:
 
 
 _set_up()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What the tests of a folder share (a cluster, a server) is made once: it is one worker's affair."""
+    here = Path(__file__).parent
+    for item in items:
+        group = "/".join(item.path.relative_to(here).parts[:2])
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Two workers test side by side, but nothing runs beside a test that is marked `alone`, because it
+    measures time. Everybody passes the door first, so that who waits to be alone comes to their turn."""
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if session is None:
+        return (yield)
+    alone = item.get_closest_marker("alone") is not None
+    locks = Path(tempfile.gettempdir()) / f"modelyard-tests-{session}"
+    with open(f"{locks}.room", "a") as room:
+        with open(f"{locks}.door", "a") as door:
+            fcntl.flock(door, fcntl.LOCK_EX)
+            fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -29,10 +29,9 @@ WITHOUT = ("--without", "grafana")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One after the other: they share one cluster, and the machine has two cores."""
+    """Booting takes longer than what other tests may take."""
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("kind"))
             item.add_marker(pytest.mark.timeout(900))
 
 
