@@ -47,6 +47,7 @@ def _set_up() -> None:
 _set_up()
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What the tests of a folder share (a cluster, a server) is made once: it is one worker's affair."""
     here = Path(__file__).parent
