@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -47,13 +48,15 @@ def _set_up() -> None:
 _set_up()
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What the tests of a folder share (a cluster, a server) is made once: it is one worker's affair."""
-    here = Path(__file__).parent
-    for item in items:
-        group = "/".join(item.path.relative_to(here).parts[:2])
-        item.add_marker(pytest.mark.xdist_group(group))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What tests of a folder share (a cluster, a server) is made once: a folder is one worker's affair."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "/".join(nodeid.partition("::")[0].split("/")[:3])
+
+    return ByFolder(config, log)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
