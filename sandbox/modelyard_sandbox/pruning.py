@@ -1,8 +1,9 @@
 """Take away what was applied and is not wanted any more, in an order in which nothing holds it back.
 
-Objects of a component's own kinds go first, those that people made among them, while the controllers that
-must clean up behind them still run; then webhooks, workloads and the rest; then namespaces; and the kinds
-last: a namespace can't end while kinds that may have objects in it come and go.
+Objects of a component's own kinds go first, those that people made among them, and then the kinds, both while
+the controllers that must clean up behind them still run: other controllers may make an object anew until its
+kind is gone, and nobody else would let go of it. Then webhooks, workloads and the rest, and the namespaces
+last: one can't end while kinds that may have objects in it come and go.
 """
 
 from __future__ import annotations
@@ -53,14 +54,15 @@ class Pruner:
         self._remove_instances(kinds, {(ref.kind, ref.namespace, ref.name) for ref in gone})
         rest = [ref for ref in gone if not self._is_instance(ref, kinds)]
         namespaces = [ref for ref in rest if ref.kind == "Namespace"]
+        self._delete(kinds)
+        self._await_gone(partial(self._still_there, kinds))
         self._delete(ref for ref in rest if ref.kind in _WEBHOOKS)
         self._delete(ref for ref in rest if ref.kind in _WORKLOADS)
         # A namespace that still holds pods is looked at again after half their grace period: minutes.
         self._await_gone(partial(self._pods, namespaces))
         self._delete(ref for ref in rest if ref.kind not in _ORDERED)
-        for last in (namespaces, kinds):
-            self._delete(last)
-            self._await_gone(partial(self._still_there, last))
+        self._delete(namespaces)
+        self._await_gone(partial(self._still_there, namespaces))
         return len(gone)
 
     def _remove_instances(self, kinds: list[Ref], ours: Collection[tuple[str, str, str]]) -> None:
