@@ -63,13 +63,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Two workers test side by side, but nothing runs beside a test that is marked `alone`, because it
     measures time. Everybody passes the door first, so that who waits to be alone comes to their turn."""
-    session = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-    if session is None:
+    if "PYTEST_XDIST_WORKER" not in os.environ or item.config.cache is None:
         return (yield)
     alone = item.get_closest_marker("alone") is not None
-    locks = Path(tempfile.gettempdir()) / f"modelyard-tests-{session}"
-    with open(f"{locks}.room", "a") as room:
-        with open(f"{locks}.door", "a") as door:
+    locks = item.config.cache.mkdir("alone")
+    with open(locks / "room", "a") as room:
+        with open(locks / "door", "a") as door:
             fcntl.flock(door, fcntl.LOCK_EX)
             fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         return (yield)
