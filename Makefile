@@ -24,7 +24,7 @@ demo: venv ## See the whole loop on real data: data, runs, promotion, endpoint, 
 	@$(BIN)/modelyard demo $(ARGS)
 
 test: venv lint types contracts ## Lint, types, import contracts and every test; skips and counts come last
-	@$(PYTEST) -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 lint: venv ## Check style and formatting (ruff)
 	@$(BIN)/ruff check .

@@ -6,15 +6,13 @@ Folders that are full or read-only are made of real file systems where the machi
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -46,32 +44,6 @@ def _set_up() -> None:
 
 
 _set_up()
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """What tests of a folder share (a cluster, a server) is made once: a folder is one worker's affair."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByFolder(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return "/".join(nodeid.partition("::")[0].split("/")[:3])
-
-    return ByFolder(config, log)
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Two workers test side by side, but nothing runs beside a test that is marked `alone`, because it
-    measures time. Everybody passes the door first, so that who waits to be alone comes to their turn."""
-    if "PYTEST_XDIST_WORKER" not in os.environ or item.config.cache is None:
-        return (yield)
-    alone = item.get_closest_marker("alone") is not None
-    locks = item.config.cache.mkdir("alone")
-    with open(locks / "room", "a") as room:
-        with open(locks / "door", "a") as door:
-            fcntl.flock(door, fcntl.LOCK_EX)
-            fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

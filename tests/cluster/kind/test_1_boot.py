@@ -30,7 +30,6 @@ def _status(url: str, login: tuple[str, str] | None = None) -> int:
         return fault.code
 
 
-@pytest.mark.alone
 def test_every_component_is_ready_and_says_what_it_takes(box: Box) -> None:
     found = eventually(lambda: _with_memory(box), "the memory of every component")
     assert found["state"] == "ready"
@@ -50,7 +49,6 @@ def _with_memory(box: Box) -> Any:
     return found if silent == ["runtimes"] else None
 
 
-@pytest.mark.alone
 def test_memory_of_the_whole_stack(box: Box, measured: list[dict[str, Any]]) -> None:
     memory = box.json("status")["memory"]
     measured.append(
@@ -67,7 +65,6 @@ def test_memory_of_the_whole_stack(box: Box, measured: list[dict[str, Any]]) -> 
     assert memory <= 3 * GIB
 
 
-@pytest.mark.alone
 def test_a_second_up_writes_nothing(box: Box, measured: list[dict[str, Any]]) -> None:
     before = box.writes()
     assert before, "the audit log tells nothing"
@@ -184,7 +181,6 @@ def test_doctor_finds_nothing_that_refuses(box: Box) -> None:
     assert [check for check in found["findings"] if check["level"] == "error"] == []
 
 
-@pytest.mark.alone
 def test_stop_and_start(box: Box, measured: list[dict[str, Any]]) -> None:
     box.note("stopped")
     box.run("stop")

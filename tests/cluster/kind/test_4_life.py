@@ -119,7 +119,6 @@ def test_another_version_backs_the_database_up_first(box: Box) -> None:
     assert "PostgreSQL database cluster dump complete" in text
 
 
-@pytest.mark.alone
 def test_down_and_up_keep_the_data(box: Box) -> None:
     box.note("taken-down")
     secrets, ports = box.secrets, box.state["ports"]
@@ -173,7 +172,6 @@ def _cut_off(box: Box, phase: str, after: float, how: signal.Signals) -> None:
     assert "Traceback" not in said
 
 
-@pytest.mark.alone
 def test_how_long_it_takes_beside_a_plain_script(box: Box, measured: list[dict[str, Any]]) -> None:
     """The peer installs less (no MLflow, PostgreSQL, S3, monitoring), one after the other."""
     if not (TOOLS / "up").is_file():
