@@ -24,6 +24,8 @@ from modelyard_sandbox.folder import SandboxFolder
 NODE_DATA = "/var/modelyard"
 _POLICY = "/etc/kubernetes/modelyard/audit.yaml"
 _AUDIT_FOLDER = "/var/log/kubernetes"
+#: The addresses of Services; kind's default.
+_SERVICES = "10.96.0.0/16"
 
 NodeState = Literal["absent", "running", "stopped", "half-made", "foreign"]
 
@@ -107,6 +109,7 @@ class Node:
             )
         # From here on the node is whole: `state` takes one without this mark for half-made.
         self._folder.remember(container=container.id, node_image=image)
+        _keep_services_inside(container)
 
     def clear(self, say: Callable[[str], None]) -> None:
         """Remove what a start left that was cut off, so that nobody takes it for a node.
@@ -142,6 +145,7 @@ class Node:
                 f"Docker can't start the node: {' '.join(str(fault.explanation or fault).split())[:300]}",
                 "free the port, or make the node anew (data stays): modelyard sandbox down, then up",
             ) from None
+        _keep_services_inside(container)
 
     def stop(self) -> None:
         """Stop the node; everything on it stays."""
@@ -336,7 +340,11 @@ class Node:
         config = {
             "kind": "Cluster",
             "apiVersion": "kind.x-k8s.io/v1alpha4",
-            "networking": {"apiServerAddress": "127.0.0.1", "apiServerPort": ports[-1]},
+            "networking": {
+                "apiServerAddress": "127.0.0.1",
+                "apiServerPort": ports[-1],
+                "serviceSubnet": _SERVICES,
+            },
             "kubeadmConfigPatches": [yaml.safe_dump(patch) for patch in [*patches, kubelet]],
             "nodes": [
                 {
@@ -354,6 +362,23 @@ class Node:
             ],
         }
         write_bytes(self._folder.path / "kind.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+
+
+def _keep_services_inside(container: Any) -> None:
+    """What is sent to a Service that kube-proxy does not lead anywhere yet stays on the node.
+
+    It would leave the machine otherwise; and where a network answers for every address, as those of companies
+    do, whoever sent it (Envoy, CoreDNS) would go on to talk to that stranger. Connections are dropped rather
+    than refused: their next packet, a second later, finds its way. Questions for names are refused: who asks
+    asks again.
+    """
+    rules = (
+        f"{chain} -d {_SERVICES} {rest}"
+        for chain in ("FORWARD", "OUTPUT")
+        for rest in ("-p udp -j REJECT", "-j DROP")
+    )
+    lines = [f"iptables -w -C {rule} || iptables -w -A {rule}" for rule in rules]
+    container.exec_run(["sh", "-c", "; ".join(lines)])
 
 
 def _kind_program() -> str:

@@ -29,6 +29,7 @@ _RELEASES = (
         sha256="0d207b6184a84896b062a0e0fd7d7041fd816a08450b084afa956411db425a0f",
     ),
 )
+_RESOLVER = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
 _NOT_FOR_ONE_NODE = ("HorizontalPodAutoscaler", "PodDisruptionBudget")
 
 
@@ -87,13 +88,25 @@ def _settings(site: Site) -> dict[str, dict[str, str]]:
 
 
 def _try_again_soon(data: dict[str, str]) -> None:
-    """Envoy asks its controller for routes; where both start at once, its next try may be 30 s away."""
+    """Envoy looks for its controller's address, then asks it for routes; where all start at once, its next
+    try may be 30 s away."""
     import yaml
 
     settings = yaml.safe_load(data["envoy-bootstrap.yaml"])
     for asked in settings["dynamic_resources"]["ads_config"]["grpc_services"]:
         back_off = {"base_interval": "0.5s", "max_interval": "2s"}
         asked["envoy_grpc"]["retry_policy"] = {"retry_back_off": back_off}
+    for cluster in settings["static_resources"]["clusters"]:
+        if cluster["type"] == "STRICT_DNS":
+            cluster["dns_failure_refresh_rate"] = {"base_interval": "0.5s", "max_interval": "1s"}
+            cluster["typed_dns_resolver_config"] = {
+                "name": "envoy.network.dns_resolver.cares",
+                "typed_config": {
+                    "@type": f"type.googleapis.com/{_RESOLVER}",
+                    "query_timeout_seconds": 1,
+                    "query_tries": 1,
+                },
+            }
     data["envoy-bootstrap.yaml"] = yaml.safe_dump(settings, sort_keys=False)
 
 

@@ -43,14 +43,12 @@ def _objects(site: Site) -> Iterable[Manifest]:
         "mlflow",
         {
             "image": site.image(IMAGE),
-            "command": ["mlflow", "server", "--host", "0.0.0.0", "--port", str(_PORT), "--workers", "1"],
+            "command": ["python", "-m", "modelyard_mlflow.server"],
             "args": [
-                "--app-name",
-                "basic-auth",
-                "--artifacts-destination",
-                "s3://mlflow",
-                "--allowed-hosts",
-                hosts,
+                *("--host", "0.0.0.0", "--port", str(_PORT), "--workers", "1"),
+                *("--app-name", "basic-auth"),
+                *("--artifacts-destination", "s3://mlflow"),
+                *("--allowed-hosts", hosts),
             ],
             "env": [
                 from_secret("MLFLOW_BACKEND_STORE_URI", "backend-store-uri", of="mlflow"),

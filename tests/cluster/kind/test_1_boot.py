@@ -108,6 +108,14 @@ def test_every_port_is_on_this_machine_alone(box: Box) -> None:
     assert {one["HostIp"] for many in bindings.values() for one in many} == {"127.0.0.1"}
 
 
+def test_what_no_service_takes_stays_on_the_node(box: Box) -> None:
+    """An address of a Service that kube-proxy does not know: networks that answer for every address, as this
+    machine's may, would take the connection."""
+    knock = "timeout 1 bash -c '</dev/tcp/10.96.255.254/80'"
+    argv = ["docker", "exec", box.node, "bash", "-c", knock]
+    assert subprocess.run(argv, capture_output=True, check=False).returncode == 124
+
+
 def test_no_secret_lies_in_what_people_read(box: Box) -> None:
     secrets = [
         value for name, value in box.secrets.items() if not name.startswith(("authority", "certificate"))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 
 from modelyard.digests import model_digest
@@ -47,13 +48,13 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(shared: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real server on loopback, over a store that is there already."""
+    """MLflow's server on loopback, as the sandbox runs it, over a store that is there already."""
     folder = tmp_path_factory.mktemp("server")
     shared.tracker.runs()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "modelyard_mlflow.server", "--workers", "1", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--backend-store-uri", shared.uri]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     log = folder / "server.log"
@@ -98,6 +99,12 @@ def remote(server: Server, open_project: Callable[..., Any], tmp_path_factory: p
     """A project on that server; its experiment is not there yet."""
     root = tmp_path_factory.mktemp("project") / "späte Flüge"
     return open_project(root, tracking_uri=server.with_password, experiment="über den server")
+
+
+def test_the_server_is_one_process(server: Server) -> None:
+    process = psutil.Process(server.process.pid)
+    assert "uvicorn" in process.cmdline()
+    assert process.children(recursive=True) == []
 
 
 def test_a_run_with_everything_goes_through_the_server(remote: Any, shared: Any, tmp_path: Path) -> None:
