@@ -40,6 +40,7 @@ class _Line:
     ended: float | None = None
     bytes: int = 0
     total: int = 0
+    told: float = 0.0
 
     @property
     def elapsed(self) -> float:
@@ -137,12 +138,16 @@ class Progress:
                 self.emit("component", said, component=name, state=state, waits_for=waits_for)
 
     def bytes(self, name: str, done: int, total: int) -> None:
-        """How much of something has been moved."""
+        """How much of something has been moved; programs are told twice a second, and of the end."""
         with self._lock:
+            now = time.monotonic()
             line = self._lines.setdefault(name, _Line())
             if done != line.bytes:
-                self.moved = time.monotonic()
+                self.moved = now
             line.bytes, line.total = done, total
+            if now - line.told < 0.5 and done != total:
+                return
+            line.told = now
         self.emit("phase.progress", phase=name, bytes=done, total=total)
 
     # -- the live table ---------------------------------------------------------------------

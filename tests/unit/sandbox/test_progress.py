@@ -47,6 +47,17 @@ def test_json_lines_are_numbered_and_kept(folder: SandboxFolder, capsys: pytest.
     assert [event["type"] for event in events(folder)] == ["phase.started", "component", "phase.finished"]
 
 
+def test_bytes_are_told_at_the_start_now_and_then_and_at_the_end(
+    folder: SandboxFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress(folder, as_json=True)
+    for done in range(1, 1001):
+        progress.bytes("images", done, 1000)
+    told = [json.loads(line)["bytes"] for line in capsys.readouterr().out.splitlines()]
+    assert (told[0], told[-1]) == (1, 1000)
+    assert len(told) < 100
+
+
 def test_plain_words_where_nobody_watches(folder: SandboxFolder, capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress(folder)
     progress.emit("warning", "be careful", phase="preflight")
@@ -80,9 +91,11 @@ from modelyard_sandbox.progress import Progress
 
 folder = SandboxFolder("trial"); folder.prepare()
 progress = Progress(folder, as_json=True)
+
+def begin(): print("begun", flush=True)
+
 try:
     with reported(progress):
-        print("begun", flush=True)
         BODY
 except click.exceptions.Exit as end:
     sys.exit(end.exit_code)
@@ -110,7 +123,7 @@ def run(tmp_path: Path, body: str, *signals: int) -> tuple[int, list[dict[str, A
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_first_signal_ends_it_with_the_last_event(tmp_path: Path, number: int, status: int) -> None:
-    ended, said, err = run(tmp_path, "time.sleep(60)", number)
+    ended, said, err = run(tmp_path, "begin(); time.sleep(60)", number)
     assert ended == status
     assert said[-1]["type"] == "result"
     assert (said[-1]["ok"], said[-1]["exit_status"]) == (False, status)
@@ -120,6 +133,7 @@ def test_the_first_signal_ends_it_with_the_last_event(tmp_path: Path, number: in
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     body = """try:
+            begin()
             time.sleep(60)
         finally:
             print('stopping', flush=True)
@@ -129,9 +143,9 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
 
 
 def test_a_fault_is_the_last_event_and_shows_its_evidence(tmp_path: Path) -> None:
-    body = "raise ModelyardError('broken', 'it is broken', 'mend it', details={'evidence': ['line one']})"
+    body = "begin(); raise ModelyardError('broken', 'it is broken', 'mend it', details={'evidence': ['why']})"
     ended, said, err = run(tmp_path, body)
     assert ended == 1
     assert [event["type"] for event in said] == ["error", "result"]
     assert (said[0]["code"], said[0]["hint"]) == ("broken", "mend it")
-    assert "  line one\n" in err
+    assert "  why\n" in err
