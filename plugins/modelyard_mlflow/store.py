@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import threading
 import urllib.request
 import warnings
@@ -121,6 +122,8 @@ def artifacts_at(uri: str, stores: Stores) -> Any:
     that is MLflow's process-wide setting."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+    if not sys.stderr.isatty():  # MLflow draws a bar while it moves files, into log files and notebooks, too
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     return get_artifact_repository(uri, tracking_uri=stores.uri)
 
 

@@ -151,6 +151,15 @@ def test_a_model_is_registered_and_fetched_through_the_server(
     assert colleague.tracker.get(run.id).models == (logged.uri,)
 
 
+def test_moving_files_draws_nothing_where_nobody_looks(
+    remote: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = remote.tracker.start("with a model", CONTEXT)
+    version = remote.registry.register("unseen", remote.tracker.log_model(run.id, fitted_model(0.25)))
+    remote.registry.fetch(version)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_killed_download_is_begun_again(remote: Any, server: Server) -> None:
     run = remote.tracker.start("with a model", CONTEXT)
     version = remote.registry.register("again", remote.tracker.log_model(run.id, fitted_model(0.75)))
