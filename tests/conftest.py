@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -26,6 +27,8 @@ _GIT = "[user]\n\tname = Tester\n\temail = tester@example.org\n[init]\n\tdefault
 
 def _set_up() -> None:
     """At import, because test modules read the environment when they are collected."""
+    # What a shell starts in the background ignores Ctrl-C, and so would everything that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update({k: v for k, v in child_env().items() if k != "PYTHONUNBUFFERED"})
     for name in [name for name in os.environ if name.startswith("MODELYARD_") and name != _MARK]:
         if not name.startswith("MODELYARD_TEST_"):
