@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -372,13 +373,16 @@ def _keep_services_inside(container: Any) -> None:
     than refused: their next packet, a second later, finds its way. Questions for names are refused: who asks
     asks again.
     """
+    import docker.errors
+
     rules = (
         f"{chain} -d {_SERVICES} {rest}"
         for chain in ("FORWARD", "OUTPUT")
         for rest in ("-p udp -j REJECT", "-j DROP")
     )
     lines = [f"iptables -w -C {rule} || iptables -w -A {rule}" for rule in rules]
-    container.exec_run(["sh", "-c", "; ".join(lines)])
+    with contextlib.suppress(docker.errors.APIError):  # it has just ended: who waits for it says why
+        container.exec_run(["sh", "-c", "; ".join(lines)])
 
 
 def _kind_program() -> str:
