@@ -168,11 +168,13 @@ class Node:
         """Until the API server answers and the node is Ready.
 
         Raises:
-            ClusterFailed: `node-not-ready`: nothing changed for `patience` seconds.
+            ClusterFailed: `node-not-ready`: nothing changed for `patience` seconds; `node-ended`: it does
+                not run any more.
         """
         seen, since = "", time.monotonic()
         cluster = Cluster(self._folder.kubeconfig)
         while waits_for := self._waits_for(cluster):
+            self._require_running()
             if waits_for != seen:
                 say(waits_for)
                 seen, since = waits_for, time.monotonic()
@@ -197,6 +199,17 @@ class Node:
         if ready.get("status") != "True":
             return f"node: {ready.get('message') or 'registering'}"[:200]
         return ""
+
+    def _require_running(self) -> None:
+        container = self.container
+        if container is not None and container.status not in ("exited", "dead"):
+            return
+        said = container.logs(tail=3).decode(errors="replace").split() if container is not None else []
+        raise ClusterFailed(
+            "node-ended",
+            f"the node ended by itself; its last lines: {' '.join(said)[-300:] or 'none'}",
+            f"docker logs {self._folder.node_name}; made anew, data stays: modelyard sandbox down, then up",
+        )
 
     def takes_images(self) -> bool:
         """Whether the node's containerd answers: long before the cluster does."""

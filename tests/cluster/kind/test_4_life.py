@@ -28,6 +28,29 @@ def test_a_stopped_sandbox_is_healed_by_up_too(box: Box) -> None:
     assert box.json("status")["state"] == "ready"
 
 
+def test_a_node_that_ends_right_after_its_start_is_said_at_once(box: Box, tmp_path: Path) -> None:
+    """Its first program is broken; mended, `start` brings it back."""
+    program = "/usr/local/bin/entrypoint"
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho the entrypoint is broken >&2\nexit 3\n")
+    broken.chmod(0o755)
+
+    def copy(source: str | Path, to: str | Path) -> None:
+        subprocess.run(["docker", "cp", str(source), str(to)], capture_output=True, check=True)
+
+    copy(f"{box.node}:{program}", whole)
+    box.run("stop")
+    copy(broken, f"{box.node}:{program}")
+    try:
+        said = box.run("start", status=None, timeout=90).stderr
+    finally:
+        copy(whole, f"{box.node}:{program}")
+    assert "the node ended by itself; its last lines: the entrypoint is broken" in said
+    assert "Traceback" not in said
+    box.run("start")
+    assert box.json("status")["state"] == "ready"
+
+
 def test_a_smaller_profile_takes_away_what_it_lacks(box: Box, measured: list[dict[str, Any]]) -> None:
     result = box.up("--profile", "minimal", *WITHOUT)
     gone = {name for name in result["changed"] if name.startswith("-")}
