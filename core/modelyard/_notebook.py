@@ -62,6 +62,10 @@ def _run(notebook: Any, source: Path, sockets: Path) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, interrupt, number)
 
+    def named(cell: Any, **_: Any) -> None:
+        # As JupyterLab does: runs know the cell that they began in.
+        client.kc.session.metadata.update(cellId=cell.get("id"))
+
     def interrupt(number: int) -> None:
         received.append(number)
         waiting.append(asyncio.ensure_future(client.km.interrupt_kernel()))
@@ -71,6 +75,8 @@ def _run(notebook: Any, source: Path, sockets: Path) -> int:
         notebook,
         timeout=None,
         on_notebook_start=begun,
+        on_cell_execute=named,
+        store_widget_state=False,  # exports show the widgets' static form then
         resources={"metadata": {"path": str(source.parent)}},
     )
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from modelyard import lineage
 from modelyard.buffer import LogBuffer
 from modelyard.digests import canonical_json, digest_of
 from modelyard.errors import NotFoundError, UsageError
+from modelyard.output import Output, file_of
 from modelyard.records import DataRef, DataUse, LoggedModel, Metric, ModelVersion, Run, RunStatus, now
 from modelyard.stages import Reference
 
@@ -30,20 +31,47 @@ class ActiveRun:
     def __init__(self, yard: Yard, run: Run, params: Mapping[str, object]) -> None:
         self._yard = yard
         self._run = run
+        self._latest: dict[str, Metric] = {}
+        self._listeners: list[Callable[[Sequence[Metric]], None]] = []
         self._buffer = LogBuffer(yard.tracker, run.id)
-        self._buffer.add(params=params)
+        self._output = Output(file_of(yard.state, run.id))
+        yard.plugins.tell("modelyard_after_run_start", yard=yard, run=self)
+        self.log_params(params)
+
+    def __repr__(self) -> str:
+        return f"<run {self.id[:8]} '{self._run.name}', {self._run.status}>"
+
+    def _repr_html_(self) -> str:
+        return self.record._repr_html_()
 
     @property
     def id(self) -> str:
         """The run's id."""
         return self._run.id
 
+    @property
+    def record(self) -> Run:
+        """The run with what this process logged so far, whether it is stored already or not."""
+        return replace(self._run, metrics={name: metric.value for name, metric in self._latest.items()})
+
+    @property
+    def yard(self) -> Yard:
+        """The project that the run belongs to."""
+        return self._yard
+
+    def listen(self, listener: Callable[[Sequence[Metric]], None]) -> None:
+        """Tell `listener` of all metrics from now on, at once and in the thread that logs them; with none
+        once the run has ended."""
+        self._listeners.append(listener)
+
     def __enter__(self) -> Self:
+        self._output.begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, _: TracebackType | None
     ) -> None:
+        self._output.end(fault)
         status: RunStatus = "finished" if kind is None else "failed"
         if kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit)):
             status = "killed"
@@ -54,6 +82,10 @@ class ActiveRun:
             raise
         finally:
             self._yard.tracker.finish(self.id, status)
+            self._run = replace(self._run, status=status, ended=now())
+            for listener in self._listeners:
+                listener(())
+            self._yard.plugins.tell("modelyard_after_run", yard=self._yard, run=self.record)
 
     def use(self, data: DataRef | str, *, role: str = "train") -> DataRef:
         """Note that the run reads a data version, e.g. as `train`, `valid` or `test`.
@@ -62,7 +94,9 @@ class ActiveRun:
             NotFoundError: `data-not-found`: no data set of that name or path.
         """
         ref = data if isinstance(data, DataRef) else self._yard.data.get(data)
-        self._yard.tracker.log(self.id, data=[DataUse(role=role, ref=ref)])
+        use = DataUse(role=role, ref=ref)
+        self._yard.tracker.log(self.id, data=[use])
+        self._run = replace(self._run, data=(*self._run.data, use))
         return ref
 
     def log(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
@@ -76,14 +110,22 @@ class ActiveRun:
         """
         logged = [Metric(name=k, value=_number(k, v), step=step, time=now()) for k, v in metrics.items()]
         self._buffer.add(metrics=logged)
+        for metric in logged:
+            if metric.step >= self._latest.get(metric.name, metric).step:
+                self._latest[metric.name] = metric
+        for listener in self._listeners:
+            listener(logged)
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Parameters; they can't change once logged (`param-changed`, said at the next call)."""
         self._buffer.add(params=params)
+        known = {name: str(value) for name, value in params.items()}
+        self._run = replace(self._run, params={**self._run.params, **known})
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Free words on the run."""
         self._buffer.add(tags=tags)
+        self._run = replace(self._run, tags={**self._run.tags, **tags})
 
     def log_file(self, path: str | Path, *, folder: str = "") -> None:
         """Keep a copy of a file with the run.
@@ -135,6 +177,7 @@ class ActiveRun:
         if reference is not None:
             files[PROFILE_FILE] = self._profile(model, reference)
         logged = self._yard.tracker.log_model(self.id, model, example=example, files=files)
+        self._run = replace(self._run, models=(*self._run.models, logged.uri))
         return logged if name is None else self._yard.models.register(name, logged)
 
     def _lineage(self) -> bytes:

@@ -18,6 +18,7 @@ from modelyard.records import (
     LoggedModel,
     ModelVersion,
     Prediction,
+    RequestStats,
     Run,
     Window,
 )
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 # Spelt out here, because inside the classes below `list` is a method.
 _Refs = list[DataRef]
 _Runs = list[Run]
+_Lines = list[str]
 _States = list[DataStatus]
+_Statistics = list[RequestStats]
 
 
 class Area:
@@ -63,6 +66,17 @@ class Runs(Area):
     def compare(self, run_ids: Sequence[str]) -> _Runs:
         """The runs side by side, in the order given."""
         return [self.get(run_id) for run_id in run_ids]
+
+    def logs(self, run_id: str, *, lines: int = 100) -> _Lines:
+        """The last lines that a run printed, oldest first; also while it runs.
+
+        Raises:
+            NotFoundError: `run-not-found`; `run-output-missing`: it printed nothing, or ran on another
+                machine.
+        """
+        from modelyard.output import read
+
+        return read(self._yard.state, self.get(run_id).id, lines)
 
 
 class Data(Area):
@@ -243,6 +257,15 @@ class Endpoints(Area):
     def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
         """The last lines of its log, oldest first."""
         return self._yard.server.logs(name, lines=lines)
+
+    def statistics(self, name: str) -> _Statistics:
+        """What its revisions answered, by their names, since their processes started.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+            EnvironmentFault: `endpoint-unreachable`.
+        """
+        return self._yard.server.statistics(name)
 
     def _deployed(self, endpoint: Endpoint) -> Endpoint:
         # A model from a plain folder is no version of anybody's, so there is no profile to watch it by.

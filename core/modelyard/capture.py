@@ -9,6 +9,8 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -23,15 +25,48 @@ _NAMED = 20
 _OPTIONS = ("-c", "core.quotePath=false", "-c", "status.relativePaths=true")
 #: Fields before the path in a line of `git status --porcelain=v2`, by its first letter.
 _FIELDS = {"1": 8, "2": 9, "u": 10, "?": 1}
-_last: dict[tuple[Path, str], tuple[float, RunContext]] = {}
+_last: dict[tuple[Path, str, Cell | None], tuple[float, RunContext]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The notebook cell that runs.
+
+    Attributes:
+        id: the notebook's own, where its front end sends it.
+        execution_count: the number in front of the cell; None: it has none.
+        source: its text.
+        notebook: the notebook's path, where only the kernel knows it.
+    """
+
+    id: str | None
+    execution_count: int | None
+    source: str
+    notebook: str | None = None
+
+
+_NOWHERE = Cell(id=None, execution_count=None, source="")
+_teller: Callable[[], Cell | None] | None = None
+
+
+def cells_are_told_by(teller: Callable[[], Cell | None]) -> None:
+    """Ask `teller` from now on which notebook cell runs: the core knows nothing of kernels."""
+    global _teller
+    _teller = teller
+
+
+def cell() -> Cell | None:
+    """The notebook cell that runs; None outside notebooks."""
+    return _teller() if _teller else None
 
 
 def run_context(root: Path) -> RunContext:
     """Everything the core knows about a run that starts now in this process (at most a second old)."""
-    key = (root, entry_point(root))
+    key = (root, entry_point(root), cell())
     at, known = _last.get(key, (0.0, None))
     if known is None or time.monotonic() - at > _FRESH_SECONDS:
         known = RunContext(user=user_name(), code=code(root), environment=environment())
+        _last.clear()  # a kernel lives for days, and every cell is another key
         _last[key] = (time.monotonic(), known)
     return known
 
@@ -51,13 +86,13 @@ def actor(root: Path) -> Actor:
 
 def code(root: Path) -> Code:
     """Commit, branch and uncommitted changes of the project's git repository."""
-    entry = entry_point(root)
+    entry, where = entry_point(root), cell() or _NOWHERE
     # One call tells commit, branch and changes: starting git costs more than what it does.
     status = _git(root, "status", "--porcelain=v2", "--branch", "--untracked-files=all").splitlines()
     facts = dict(line[2:].split(" ", 1) for line in status if line.startswith("# "))
     commit = facts.get("branch.oid", "(initial)")
     if commit == "(initial)":
-        return Code(entry_point=entry)
+        return Code(entry_point=entry, cell=where.id, execution_count=where.execution_count)
     changes = [line for line in status if not line.startswith("# ")]
     branch = facts.get("branch.head")
     return Code(
@@ -68,7 +103,8 @@ def code(root: Path) -> Code:
         repository=_repository(root) or None,
         diff_sha256=_diff_digest(root, changes) if changes else None,
         entry_point=entry,
-        cell=os.environ.get("MODELYARD_CELL"),
+        cell=where.id,
+        execution_count=where.execution_count,
     )
 
 
@@ -80,7 +116,12 @@ def _repository(root: Path) -> str:
 
 def entry_point(root: Path) -> str:
     """The script, notebook or command that runs, relative to the project where it lies inside."""
-    named = os.environ.get("MODELYARD_ENTRY_POINT") or os.environ.get("JPY_SESSION_NAME") or sys.argv[0]
+    named = (
+        os.environ.get("MODELYARD_ENTRY_POINT")
+        or (cell() or _NOWHERE).notebook
+        or os.environ.get("JPY_SESSION_NAME")
+        or sys.argv[0]
+    )
     path = Path(named)
     try:
         return path.resolve().relative_to(root.resolve()).as_posix() if path.exists() else named

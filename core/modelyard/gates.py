@@ -162,8 +162,17 @@ def _metric(candidate: Candidate, settings: Any) -> GateResult:
                 f"worse than {before:.4g} of version {candidate.current and candidate.current.version}"
             )
     message = f"{name} {value:.4g}" + (f" is {' and '.join(faults)}" if faults else "")
-    values = {"metric": name, "value": value, "current": before}
+    values = {"metric": name, "value": value, "current": before, **limits(settings)}
     return GateResult(gate="metric", passed=not faults, message=message, values=values)
+
+
+def limits(settings: BaseModel) -> dict[str, float]:
+    """The bounds that a gate's settings name, for its result: who reads it sees how near the value came.
+
+    Args:
+        settings: of a gate with some of `min`, `max` and `tolerance`; those that are None are left out.
+    """
+    return settings.model_dump(include={"min", "max", "tolerance"}, exclude_none=True)
 
 
 def _signature(candidate: Candidate, _: Any) -> GateResult:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from modelyard.active import ActiveRun
     from modelyard.components import Component
     from modelyard.offers import CheckOffer, GateOffer, Offer
-    from modelyard.records import Endpoint, Promotion
+    from modelyard.records import Endpoint, Promotion, Run
     from modelyard.stages import DataStore, Monitor, Registry, Server, Tracker
     from modelyard.targets import TargetOffer
     from modelyard.yard import Yard
@@ -147,6 +148,36 @@ def modelyard_targets() -> Iterable[TargetOffer]:  # type: ignore[empty-body]
 
     Returns:
         `modelyard.targets.TargetOffer` records; `connect()` returns a `modelyard.targets.Target`.
+    """
+
+
+@hookspec
+def modelyard_after_run_start(yard: Yard, run: ActiveRun) -> None:
+    """A run has started: the tracker knows it, and nothing is logged yet.
+
+    Example:
+        @modelyard.hookimpl
+        def modelyard_after_run_start(run):
+            run.tag({"room": os.environ["ROOM"]})
+
+    Args:
+        yard: the open project.
+        run: the run, to log to; what takes long belongs into a thread, the user's code waits.
+    """
+
+
+@hookspec
+def modelyard_after_run(yard: Yard, run: Run) -> None:
+    """A run has ended, well or not.
+
+    Example:
+        @modelyard.hookimpl
+        def modelyard_after_run(run):
+            post_to_chat(f"{run.name} {run.status}: {dict(run.metrics)}")
+
+    Args:
+        yard: the open project.
+        run: the run with its status and what this process logged.
     """
 
 

@@ -60,7 +60,13 @@ class Promotions:
     # -- moving -----------------------------------------------------------------------------
 
     def promote(
-        self, version: ModelVersion, alias: str, reason: str, *, expect: str | None = None
+        self,
+        version: ModelVersion,
+        alias: str,
+        reason: str,
+        *,
+        expect: str | None = None,
+        by: Actor | None = None,
     ) -> Promotion:
         """Give the alias to the version, if its gates pass; endpoints that follow the alias move too.
 
@@ -68,7 +74,9 @@ class Promotions:
             version: what is promoted.
             alias: e.g. `staging` or `production`.
             reason: why, in words; it can't be empty.
-            expect: the version that must hold the alias now (default: whichever holds it at the start).
+            expect: the version that must hold the alias now; "": nobody may (default: whoever holds it at
+                the start).
+            by: who does it (default: the machine's user).
 
         Raises:
             GateError: `gate-refused`.
@@ -78,27 +86,39 @@ class Promotions:
         _require_alias(alias)
         self.repair(version.name)
         current = self._yard.registry.alias(version.name, alias)
-        _require_expected(self._ledger(version.name), alias, current, expect)
+        _require_expected(
+            self._ledger(version.name), alias, current, expect or None, strict=expect is not None
+        )
         if current == version.version:
             return self._again(version, alias)
         candidate = self._candidate(version, alias, reason)
         results = self._gates(candidate)
         gates.require(candidate, results)
-        return self._move(version, alias, "promote", reason, expected=current, results=results)
+        return self._move(version, alias, "promote", reason, expected=current, results=results, by=by)
 
-    def rollback(self, model: str, alias: str, reason: str) -> Promotion:
+    def rollback(
+        self, model: str, alias: str, reason: str, *, expect: str | None = None, by: Actor | None = None
+    ) -> Promotion:
         """Give the alias back to the version that was last deployed well before the current one.
 
         What was rolled back from is never gone back to: rolling back twice goes two versions back.
 
+        Args:
+            model, alias: whose alias.
+            reason: why, in words; it can't be empty.
+            expect: as for `promote`.
+            by: who does it (default: the machine's user).
+
         Raises:
+            ConflictError: `alias-moved`: somebody was faster, or `expect` was wrong.
             NotFoundError: `nothing-to-roll-back`.
             CorruptStateError: `model-changed`: the files of that version are not what they were.
         """
         _require_reason(reason)
         self.repair(model)
         current = self._yard.registry.alias(model, alias)
-        target = _last_good(self._ledger(model).promotions(), alias, current)
+        _require_expected(self._ledger(model), alias, current, expect or None, strict=expect is not None)
+        target = self.rolls_back_to(model, alias)
         if target is None:
             raise NotFoundError(
                 "nothing-to-roll-back",
@@ -107,7 +127,12 @@ class Promotions:
             )
         version = self._yard.registry.get(model, target)
         self._require_unchanged(version)
-        return self._move(version, alias, "rollback", reason, expected=current, results=())
+        return self._move(version, alias, "rollback", reason, expected=current, results=(), by=by)
+
+    def rolls_back_to(self, model: str, alias: str) -> str | None:
+        """The version to which `rollback` would go now; None: there is none. Nothing moves."""
+        current = self._yard.registry.alias(model, alias)
+        return _last_good(self._ledger(model).promotions(), alias, current)
 
     def repair(self, model: str) -> list[Promotion]:
         """Finish what a killed process began, and write down what moved behind our back.
@@ -153,6 +178,7 @@ class Promotions:
         *,
         expected: str | None,
         results: Sequence[GateResult],
+        by: Actor | None,
     ) -> Promotion:
         registry, ledger = self._yard.registry, self._ledger(version.name)
         followers = self._followers(version.name, alias)  # a server that can't be asked stops us here
@@ -166,7 +192,7 @@ class Promotions:
                     "from_version": expected,
                     "to_version": version.version,
                     "reason": reason,
-                    "actor": capture.actor(self._yard.root).to_dict(),
+                    "actor": (by or capture.actor(self._yard.root)).to_dict(),
                     "gates": [result.to_dict() for result in results],
                     "run_id": version.run_id,
                     "lineage_id": version.lineage_id,

@@ -54,6 +54,12 @@ class Record:
         known = {name: _from_json(hints[name], values[name]) for name in hints if name in values}
         return cls(**known)
 
+    def _repr_html_(self) -> str:
+        """The record as a table, where notebooks show it."""
+        from modelyard import html
+
+        return html.record(self)
+
 
 @cache
 def _hints(cls: Hashable) -> dict[str, Any]:
@@ -132,7 +138,7 @@ class Code(Record):
     """The code of a run. `commit` is None outside git; `dirty` means uncommitted changes.
 
     `changed` names the first of the files, `diff_sha256` identifies the changes. `entry_point` is the script,
-    notebook or command.
+    notebook or command; `cell` and `execution_count` say where in the notebook.
     """
 
     commit: str | None = None
@@ -143,6 +149,7 @@ class Code(Record):
     diff_sha256: str | None = None
     entry_point: str = ""
     cell: str | None = None
+    execution_count: int | None = None
 
     @property
     def state(self) -> str:
@@ -321,6 +328,22 @@ class Revision(Record):
     created: datetime
     failed: bool = False
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStats(Record):
+    """What a revision answered since its processes started.
+
+    `refused` are answers with a status from 400 to 499, `errors` those from 500 on. `p50` and `p95` are
+    seconds from request to answer, estimated within the buckets of a histogram; None: nothing was answered.
+    """
+
+    revision: str
+    requests: int
+    refused: int
+    errors: int
+    p50: float | None
+    p95: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

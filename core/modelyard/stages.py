@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Metric,
         ModelVersion,
         Prediction,
+        RequestStats,
         Run,
         RunContext,
         RunStatus,
@@ -394,6 +395,15 @@ class Server(Protocol):
 
     def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
         """The last lines that the endpoint and its models wrote, oldest first."""
+
+    def statistics(self, name: str) -> list[RequestStats]:
+        """What the revisions answered, by their names, since their processes started; those that answered
+        nothing may be left out.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+            EnvironmentFault: `endpoint-unreachable`: a process that counts does not answer.
+        """
 
     def services(self) -> Sequence[ServiceSpec]:
         """The background processes that `modelyard up` starts (those of the applied endpoints)."""

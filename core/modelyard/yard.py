@@ -14,7 +14,7 @@ from modelyard.areas import Data, Endpoints, Models, Monitoring, Runs
 from modelyard.errors import EnvironmentFault, MissingRequirementError, ModelyardError, UsageError
 from modelyard.lineage import Node, trace
 from modelyard.promotion import Promotions
-from modelyard.records import GateResult, ModelVersion, Promotion, Service
+from modelyard.records import Actor, GateResult, ModelVersion, Promotion, Service
 from modelyard.stages import STAGES, StageContext, StageName
 
 if TYPE_CHECKING:
@@ -102,7 +102,13 @@ class Yard:
         return self._promotions.check(self._version(version), to)
 
     def promote(
-        self, version: ModelVersion | str, *, to: str, reason: str, expect: str | None = None
+        self,
+        version: ModelVersion | str,
+        *,
+        to: str,
+        reason: str,
+        expect: str | None = None,
+        by: Actor | None = None,
     ) -> Promotion:
         """Give an alias to a version, if its gates pass; endpoints that follow the alias move too.
 
@@ -110,21 +116,41 @@ class Yard:
             version: the version, or `NAME/VERSION`.
             to: the alias.
             reason: why.
-            expect: the version that must hold the alias now.
+            expect: the version that must hold the alias now; "": nobody may.
+            by: who does it, for tools that know their user; default: the machine's user.
 
         Raises:
             GateError: `gate-refused`.
             ConflictError: `alias-moved`.
         """
-        return self._promotions.promote(self._version(version), to, reason, expect=expect)
+        return self._promotions.promote(self._version(version), to, reason, expect=expect, by=by)
 
-    def rollback(self, model: str, *, alias: str = "production", reason: str) -> Promotion:
+    def rollback(
+        self,
+        model: str,
+        *,
+        alias: str = "production",
+        reason: str,
+        expect: str | None = None,
+        by: Actor | None = None,
+    ) -> Promotion:
         """Give the alias back to the version that was last deployed well before the current one.
 
+        Args:
+            model, alias: whose alias.
+            reason: why.
+            expect: the version that must hold the alias now; "": nobody may.
+            by: who does it, for tools that know their user; default: the machine's user.
+
         Raises:
+            ConflictError: `alias-moved`.
             NotFoundError: `nothing-to-roll-back`.
         """
-        return self._promotions.rollback(model, alias, reason)
+        return self._promotions.rollback(model, alias, reason, expect=expect, by=by)
+
+    def rolls_back_to(self, model: str, *, alias: str = "production") -> str | None:
+        """The version to which `rollback` would go now; None: there is none. Nothing moves."""
+        return self._promotions.rolls_back_to(model, alias)
 
     def history(self, model: str | None = None) -> list[Promotion]:
         """Every move of an alias, newest first."""

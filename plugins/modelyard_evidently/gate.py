@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelyard.gates import limits
 from modelyard.offers import Candidate
 from modelyard.records import GateResult
 
@@ -50,6 +51,6 @@ def check_quality(candidate: Candidate, settings: QualityGate) -> GateResult:
         if not worse <= settings.tolerance:
             faults.append(f"worse than the current version's {before:.4g}")
     message = f"{settings.metric} {value:.4g} on {quality.get('rows', 0):.0f} reference rows"
-    values = {"metric": settings.metric, "value": value, "current": before}
+    values = {"metric": settings.metric, "value": value, "current": before, **limits(settings)}
     said = f"{message} is {' and '.join(faults)}" if faults else message
     return GateResult(gate="quality", passed=not faults, message=said, values=values)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
 from modelyard.digests import model_digest
 from modelyard.errors import ConflictError, CorruptStateError, EnvironmentFault, NotFoundError, UsageError
-from modelyard.records import Endpoint, Revision, now
+from modelyard.records import Endpoint, RequestStats, Revision, now
 from modelyard.stages import ServiceSpec, StageContext
 from modelyard.state import locked
 from modelyard_kserve import manifest as manifests
 from modelyard_kserve.config import KserveSettings
+from modelyard_kserve.counted import asked, summed
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.manifest import Manifest
@@ -49,6 +52,22 @@ class KserveServer:
         """See `Server.logs`."""
         self._desired(name)
         return self._context.services.logs(_service(name), lines=lines)
+
+    def statistics(self, name: str) -> list[RequestStats]:
+        """See `Server.statistics`; the gateway counts."""
+        self._desired(name)
+        service = self._context.services.get(_service(name))
+        if service is None or service.status != "running" or service.port is None:
+            return []
+        address = ("127.0.0.1", service.port)
+        try:
+            return summed([asked(partial(socket.create_connection, address))])
+        except OSError as fault:
+            raise EnvironmentFault(
+                "endpoint-unreachable",
+                f"the gateway of '{name}' does not say what it counted: {fault}",
+                f"modelyard endpoints logs {name}",
+            ) from None
 
     def services(self) -> Sequence[ServiceSpec]:
         """See `Server.services`."""

@@ -11,9 +11,11 @@ import click
 
 from modelyard import console
 from modelyard.cli.base import Session, json_option
-from modelyard.errors import NotFoundError, UsageError
-from modelyard.records import Endpoint
+from modelyard.errors import ModelyardError, NotFoundError, UsageError
+from modelyard.records import Endpoint, RequestStats
 from modelyard.state import os_errors
+
+_COUNTED = ("ANSWERS OF", "REQUESTS", "REFUSED", "ERRORS", "MEDIAN", "P95")
 
 
 @click.group()
@@ -61,14 +63,26 @@ def list_(session: Session) -> None:
 @click.argument("name")
 @json_option
 def show(session: Session, name: str) -> None:
-    """One endpoint with its revisions.
+    """One endpoint with its revisions, and what they answered since their processes started.
 
     \b
     Example:
       modelyard endpoints show late-flights
     """
     endpoint = session.yard.endpoints.get(name)
-    session.show(endpoint, lambda: _print_endpoint(endpoint))
+    try:
+        counted, unknown = session.yard.endpoints.statistics(name), ""
+    except ModelyardError as fault:  # what it is and where it stands is worth showing all the same
+        counted, unknown = [], fault.message
+
+    def human() -> None:
+        _print_endpoint(endpoint)
+        if counted:
+            console.table(_COUNTED, [_counts(one) for one in counted])
+        elif unknown:
+            click.echo(f"requests are not known: {unknown}")
+
+    session.show({**endpoint.to_dict(), "statistics": [one.to_dict() for one in counted]}, human)
 
 
 @endpoints.command()
@@ -174,6 +188,11 @@ def _print_endpoint(endpoint: Endpoint) -> None:
         for r in endpoint.revisions
     ]
     console.table(("REVISION", "MODEL", "TRAFFIC", "READY", "CREATED (UTC)", ""), rows)
+
+
+def _counts(one: RequestStats) -> tuple[object, ...]:
+    median, slow = (f"{1000 * s:.1f} ms" if s is not None else "-" for s in (one.p50, one.p95))
+    return one.revision, one.requests, one.refused, one.errors, median, slow
 
 
 def _split(endpoint: Endpoint) -> str:

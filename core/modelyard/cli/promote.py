@@ -35,8 +35,9 @@ def promote(session: Session, version: str, alias: str, reason: str, expect: str
 @click.argument("model")
 @click.option("--alias", default="production", show_default=True, help="The alias.")
 @click.option("--reason", required=True, help="Why; it goes into the ledger.")
+@click.option("--expect", help="The version that must hold the alias now.")
 @json_option
-def rollback(session: Session, model: str, alias: str, reason: str) -> None:
+def rollback(session: Session, model: str, alias: str, reason: str, expect: str | None) -> None:
     """Give the alias back to the version that was last deployed well before the current one.
 
     \b
@@ -44,7 +45,7 @@ def rollback(session: Session, model: str, alias: str, reason: str) -> None:
       modelyard rollback late-flights --reason "complaints from the tower"
     """
     with console.waiting(f"rolling back {model}"):
-        promotion = session.yard.rollback(model, alias=alias, reason=reason)
+        promotion = session.yard.rollback(model, alias=alias, reason=reason, expect=expect)
     session.show(promotion, lambda: _print_move(promotion))
 
 

@@ -64,6 +64,21 @@ def compare(session: Session, run_ids: tuple[str, ...]) -> None:
     session.show(found, lambda: _print_comparison(found))
 
 
+@runs.command()
+@click.argument("run_id")
+@click.option("-n", "--lines", type=click.IntRange(1), default=100, show_default=True, help="How many lines.")
+@json_option
+def logs(session: Session, run_id: str, lines: int) -> None:
+    """What a run printed, as far as it ran on this machine.
+
+    \b
+    Example:
+      modelyard runs logs 3f2a91
+    """
+    written = session.yard.runs.logs(run_id, lines=lines)
+    session.show({"run": run_id, "lines": written}, lambda: click.echo("\n".join(written)))
+
+
 def _print_run(run: Run) -> None:
     click.echo(f"run {run.id} '{run.name}', {run.status}, by {run.user}")
     click.echo(

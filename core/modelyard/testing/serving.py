@@ -417,6 +417,7 @@ class ServingSuite(StageSuite):
         refusal(NotFoundError, "endpoint-not-found", server.delete, "gibt-es-nicht")
         refusal(NotFoundError, "endpoint-not-found", server.reconcile, "gibt-es-nicht")
         refusal(NotFoundError, "endpoint-not-found", server.traffic, "gibt-es-nicht", 50)
+        refusal(NotFoundError, "endpoint-not-found", server.statistics, "gibt-es-nicht")
 
     def test_a_new_project_has_no_endpoints(self, fresh: Server) -> None:
         """Empty lists, no errors."""
@@ -479,6 +480,24 @@ class ServingSuite(StageSuite):
 
         got = at_once(*(lambda n=n: ask(n) for n in range(1, 21)))
         assert got == [(f"zugleich-{n}", n) for n in range(1, 21)], "answers got mixed up"
+
+    def test_answers_are_counted_per_revision(
+        self, server: Server, name: str, manifest: WriteManifest
+    ) -> None:
+        """Requests, those that were refused, errors, and how long they took."""
+        endpoint = server.apply(manifest(name))
+        assert sum(one.requests for one in server.statistics(name)) == 0, "nobody asked it yet"
+        for _ in range(3):
+            endpoint.predict(list(ROWS))
+        call(endpoint, "POST", f"/v1/models/{name}:predict", b"{")
+        (counted,) = server.statistics(name)
+        assert counted.revision == endpoint.revisions[0].name, "counts must name their revision"
+        assert (counted.requests, counted.refused, counted.errors) == (4, 1, 0), (
+            f"three answers and a refusal were counted as {counted}"
+        )
+        assert counted.p50 is not None, "the median of four answers is known"
+        assert counted.p95 is not None, "so is the 95th percentile"
+        assert 0 < counted.p50 <= counted.p95 < 60, f"they are seconds: {counted}"
 
     def test_records_survive_json(self, endpoint: Endpoint) -> None:
         """`--json` prints them, and other tools read that."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from modelyard.errors import (
     UsageError,
 )
 from modelyard.kube import ApiFault, Ref
-from modelyard.records import Endpoint
+from modelyard.records import Endpoint, RequestStats
 from modelyard.stages import ServiceSpec, StageContext
 from modelyard.targets import Target
 from modelyard_kserve import manifest as manifests
@@ -35,9 +35,11 @@ from modelyard_kserve.cluster.manifests import (
     storage_access,
     with_canary,
 )
-from modelyard_kserve.cluster.observing import Observer, Seen
+from modelyard_kserve.cluster.observing import Observer, Seen, is_true
+from modelyard_kserve.cluster.runtimes import PORT
 from modelyard_kserve.cluster.waiting import Wanted, newest, partners, until_settled
 from modelyard_kserve.config import KserveSettings
+from modelyard_kserve.counted import asked, summed
 from modelyard_kserve.manifest import Manifest
 
 #: Seconds for which a change is tried again that may succeed in a moment, and for which a deletion may take.
@@ -68,6 +70,22 @@ class ClusterServer:
         seen = self._seen(name)
         written = [line for pod in seen.pods for line in self._lines(pod, lines)]
         return iter([line for _, line in sorted(written)[-lines:]])
+
+    def statistics(self, name: str) -> list[RequestStats]:
+        """See `Server.statistics`; each pod counts what it answered."""
+        pods = [pod for pod in self._seen(name).pods if is_true(pod, "Ready")]
+        connect = self._target.cluster.connect
+        try:
+            return summed(
+                asked(partial(connect, pod["metadata"]["namespace"], pod["metadata"]["name"], PORT))
+                for pod in pods
+            )
+        except OSError as fault:
+            raise EnvironmentFault(
+                "endpoint-unreachable",
+                f"a pod of '{name}' does not say what it counted: {fault}",
+                f"modelyard endpoints logs {name}",
+            ) from None
 
     def services(self) -> Sequence[ServiceSpec]:
         """See `Server.services`; the cluster keeps its endpoints running by itself."""

@@ -11,7 +11,9 @@ from modelyard_kserve.local.replicas import ONE_THREAD
 #: The image with everything of ours.
 STACK = "ghcr.io/modelyard/stack:0.1.0"
 #: Where KServe puts a model, and which port it asks.
-_FOLDER, _PORT = "/mnt/models", 8080
+_FOLDER = "/mnt/models"
+#: Where the model server listens in its pod.
+PORT = 8080
 #: Format -> the versions that files may name.
 _FORMATS = {"mlflow": ("1", "2", "3"), "sklearn": ("0", "1")}
 #: Above those of the runtimes that KServe brings (1 and 2).
@@ -46,11 +48,11 @@ def _runtime(name: str, versions: Iterable[str], image: str) -> Manifest:
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "modelyard_kserve.cluster.server"],
-        "args": ["--model_name={{.Name}}", f"--model_dir={_FOLDER}", f"--http_port={_PORT}"],
+        "args": ["--model_name={{.Name}}", f"--model_dir={_FOLDER}", f"--http_port={PORT}"],
         "env": [{"name": key, "value": value} for key, value in ONE_THREAD.items()],
-        "ports": [{"containerPort": _PORT, "protocol": "TCP"}],
+        "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "readinessProbe": {
-            "httpGet": {"path": "/v2/health/ready", "port": _PORT},
+            "httpGet": {"path": "/v2/health/ready", "port": PORT},
             "periodSeconds": 2,
             "timeoutSeconds": 5,
             "failureThreshold": 3,
@@ -64,7 +66,7 @@ def _runtime(name: str, versions: Iterable[str], image: str) -> Manifest:
         "kind": "ClusterServingRuntime",
         "metadata": {"name": f"modelyard-{name}"},
         "spec": {
-            "annotations": {"prometheus.kserve.io/path": "/metrics", "prometheus.kserve.io/port": str(_PORT)},
+            "annotations": {"prometheus.kserve.io/path": "/metrics", "prometheus.kserve.io/port": str(PORT)},
             "supportedModelFormats": formats,
             "protocolVersions": ["v1", "v2"],
             "containers": [container],

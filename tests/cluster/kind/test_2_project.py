@@ -156,6 +156,12 @@ def test_a_canary_gets_its_share_then_everything_then_nothing(
     sigma = math.sqrt(count * 0.2 * 0.8)
     assert abs(share["2"] - 0.2 * count) <= 3 * sigma, share
     assert set(share) == {"1", "2"}
+    counted = {one.revision: one for one in yard.endpoints.statistics("late-flights")}
+    shown = yard.endpoints.get("late-flights").revisions
+    asked = {one.version: counted[one.name] for one in shown if one.traffic}
+    assert asked["2"].requests == share["2"]  # its pod is as old as the canary
+    assert asked["1"].requests >= share["1"]
+    assert all(one.errors == 0 and 0 < (one.p95 or 0) < 60 for one in asked.values())
     _modelyard(
         box, project, *at_target, "promote", "late-flights/2", "--to", "production", "--reason", "canary"
     )

@@ -13,7 +13,7 @@ import pytest
 import modelyard
 from modelyard.audit import audit
 from modelyard.errors import ConflictError, CorruptStateError, GateError, NotFoundError, UsageError
-from modelyard.records import ModelVersion
+from modelyard.records import Actor, ModelVersion
 from modelyard.testing import ConstantModel
 from modelyard.yard import Yard
 
@@ -66,6 +66,13 @@ def test_a_gate_compares_with_the_current_version(yard: Yard, versions: list[Mod
         yard.promote(versions[2], to="production", reason="hope")
 
 
+def test_a_gate_says_value_and_limits(yard: Yard, versions: list[ModelVersion]) -> None:
+    gate(yard, '[[gate]]\ncheck = "metric"\nmetric = "auc"\nmin = 0.6\ntolerance = 0.05\n')
+    yard.promote(versions[0], to="production", reason="first")
+    (result,) = yard.check_gates(versions[1], to="production")
+    assert result.values == {"metric": "auc", "value": 0.72, "current": 0.7, "min": 0.6, "tolerance": 0.05}
+
+
 def test_gates_apply_to_their_alias_and_model_only(yard: Yard, versions: list[ModelVersion]) -> None:
     gate(yard, '[[gate]]\ncheck = "data-published"\nalias = "production"\n')
     assert yard.check_gates(versions[0], to="staging") == ()
@@ -91,6 +98,37 @@ def test_the_wrong_expectation_is_told_who_moved_it(yard: Yard, versions: list[M
     assert "is at version 2, not 1" in caught.value.message
     assert "(faster)" in caught.value.message
     assert "--expect 2" in caught.value.hint
+
+
+def test_nobody_can_be_expected_too(yard: Yard, versions: list[ModelVersion]) -> None:
+    yard.promote(versions[0], to="production", reason="first", expect="")
+    with pytest.raises(ConflictError, match="is at version 1, not none"):
+        yard.promote(versions[1], to="production", reason="late", expect="")
+
+
+def test_who_does_it_can_be_said_by_who_knows(yard: Yard, versions: list[ModelVersion]) -> None:
+    """A server knows its user better than the machine does."""
+    grace = Actor(user="grace", source="authenticated")
+    assert yard.promote(versions[0], to="production", reason="first", by=grace).actor == grace
+    yard.promote(versions[1], to="production", reason="second")
+    assert yard.rollback("late-flights", reason="back", by=grace).actor == grace
+
+
+def test_a_rollback_of_what_was_seen_says_who_was_faster(yard: Yard, versions: list[ModelVersion]) -> None:
+    for version in versions[:2]:
+        yard.promote(version, to="production", reason="good")
+    with pytest.raises(ConflictError, match="is at version 2, not 1: it was moved by") as fault:
+        yard.rollback("late-flights", reason="back", expect="1")
+    assert fault.value.code == "alias-moved"
+    assert yard.rollback("late-flights", reason="back", expect="2").to_version == "1"
+
+
+def test_where_a_rollback_would_go_is_known_before(yard: Yard, versions: list[ModelVersion]) -> None:
+    assert yard.rolls_back_to("late-flights") is None
+    yard.promote(versions[0], to="production", reason="first")
+    yard.promote(versions[1], to="production", reason="second")
+    assert yard.rolls_back_to("late-flights") == "1"
+    assert len(yard.history()) == 2
 
 
 def test_promoting_what_is_promoted_changes_nothing(yard: Yard, versions: list[ModelVersion]) -> None:

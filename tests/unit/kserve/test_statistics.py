@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 
+import pytest
+
+from modelyard_kserve.counted import asked, quantile, summed
 from modelyard_kserve.local.statistics import Statistics
 
 
@@ -62,3 +66,39 @@ def test_events_are_counted_by_outcome_and_every_family_has_a_type() -> None:
     assert seen['modelyard_payload_events_total{outcome="dropped"}'] == 1
     assert text.count("# TYPE ") == text.count("# HELP ") == 4
     assert text.endswith("\n")
+
+
+def test_what_several_processes_counted_is_one_answer() -> None:
+    one, other = Statistics(), Statistics()
+    for seconds in (0.004, 0.004, 0.004):
+        one.note("late-00001", 200, seconds)
+    other.note("late-00001", 500, 0.04)
+    other.note("late-00001", 404, 0.04)
+    other.note("late-00002", 200, 0.2)
+    first, second = summed([one.text({}), other.text({})])
+    assert (first.revision, first.requests, first.refused, first.errors) == ("late-00001", 5, 1, 1)
+    assert 0.0025 < (first.p50 or 0) <= 0.005
+    assert 0.025 < (first.p95 or 0) <= 0.05
+    assert (second.revision, second.requests, second.errors) == ("late-00002", 1, 0)
+    assert summed([Statistics().text({})]) == []
+
+
+def test_quantiles_lie_where_prometheus_says() -> None:
+    inf = float("inf")
+    assert quantile(0.95, {}) is None
+    assert quantile(0.95, {1.0: 0, inf: 0}) is None
+    assert quantile(0.5, {1.0: 2, 2.0: 4, inf: 4}) == 1.0
+    assert quantile(0.75, {1.0: 2, 2.0: 4, inf: 4}) == 1.5
+    assert quantile(0.95, {1.0: 0, 2.0: 1, inf: 100}) == 2.0, "nothing is known above the last bound"
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", b"no HTTP at all\r\n\r\n"]
+)
+def test_a_process_that_does_not_say_is_a_fault(said: bytes) -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(said)
+        there.shutdown(socket.SHUT_WR)
+        with pytest.raises(OSError, match=r"no HTTP|answered 500"):
+            asked(lambda: here)

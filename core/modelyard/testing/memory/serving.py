@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -13,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from modelyard import state
 from modelyard.errors import EnvironmentFault, ModelyardError, NotFoundError
-from modelyard.records import Endpoint, Revision, now
+from modelyard.records import Endpoint, RequestStats, Revision, now
 from modelyard.stages import ResolvedModel, ServiceSpec, StageContext
 from modelyard.testing.contexts import answer
 from modelyard.testing.memory import inference, listeners
@@ -81,12 +83,23 @@ class MemoryServer:
             self._read(name)
             listeners.close(self._file(name))
             self._file(name).unlink()
+            self._counts(name).unlink(missing_ok=True)
 
     def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
         """See `Server.logs`."""
         self._read(name)
         log = self._log(name)
         return iter(log.read_text(encoding="utf-8").splitlines()[-lines:] if log.exists() else [])
+
+    def statistics(self, name: str) -> list[RequestStats]:
+        """See `Server.statistics`."""
+        self._read(name)
+        counts = self._counts(name)
+        written = counts.read_text(encoding="utf-8").splitlines() if counts.exists() else []
+        by_revision: dict[str, list[tuple[int, float]]] = {}
+        for revision, status, seconds in map(json.loads, written):
+            by_revision.setdefault(revision, []).append((status, seconds))
+        return [_stats(revision, answers) for revision, answers in sorted(by_revision.items())]
 
     def services(self) -> Sequence[ServiceSpec]:
         """See `Server.services`: threads need no processes."""
@@ -158,7 +171,7 @@ class MemoryServer:
         return random.choices(revisions, weights=[revision.traffic for revision in revisions])[0]
 
     def _answer(self, name: str, request: BaseHTTPRequestHandler, body: bytes) -> None:
-        path = unquote(urlsplit(request.path).path)
+        began, path = time.perf_counter(), unquote(urlsplit(request.path).path)
         self._note(name, f"{request.command} {path}")
         if request.command == "GET":
             status, content = inference.described(name, path)
@@ -174,6 +187,8 @@ class MemoryServer:
             "X-Request-Id": request_id,
         }
         answered = json.dumps(content).encode()
+        with self._counts(name).open("a", encoding="utf-8") as counts:
+            counts.write(json.dumps([revision.name, status, time.perf_counter() - began]) + "\n")
         answer(request, status, answered, {k: quote(v, safe=" /-_.") for k, v in identity.items()})
         if status == 200:
             self._log_prediction(name, revision, request, request_id, body, answered)
@@ -226,7 +241,22 @@ class MemoryServer:
     def _log(self, name: str) -> Path:
         return self._folder / f"{quote(name, safe='')}.log"
 
+    def _counts(self, name: str) -> Path:
+        return self._folder / f"{quote(name, safe='')}.counts"
+
     def _note(self, name: str, line: str) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         with open(self._log(name), "a", encoding="utf-8") as log:
             log.write(f"{now().isoformat()} {line}\n")
+
+
+def _stats(revision: str, answers: Sequence[tuple[int, float]]) -> RequestStats:
+    seconds = sorted(taken for _, taken in answers)
+    return RequestStats(
+        revision=revision,
+        requests=len(answers),
+        refused=sum(400 <= status < 500 for status, _ in answers),
+        errors=sum(status >= 500 for status, _ in answers),
+        p50=statistics.median(seconds),
+        p95=seconds[int(0.95 * (len(seconds) - 1))],
+    )
