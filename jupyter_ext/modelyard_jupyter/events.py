@@ -1,0 +1,78 @@
+"""Server-sent events: a browser that listens hears at once what changed, and how running runs are doing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from tornado import web
+from tornado.iostream import StreamClosedError
+
+from modelyard.errors import ModelyardError, NotFoundError
+from modelyard_jupyter.handlers import Handler
+from modelyard_jupyter.supervisor import WorkerDied
+
+#: Seconds between two looks, and after which a silent line is kept alive.
+_LOOK, _SILENT = 1.0, 15.0
+_LIMIT = 30.0
+
+
+class EventsHandler(Handler):
+    """`stamps` when a section may have changed, `runs` with the rows of those that run or just ended."""
+
+    _track_activity = False
+
+    @web.authenticated
+    async def get(self, project: str) -> None:
+        """Until the browser goes."""
+        try:
+            found = await self.yards.get(project)
+            target = await self.yards.target_of(found)
+        except NotFoundError as fault:
+            self.refuse(404, fault.code, fault.message, fault.hint)
+            return
+        except ModelyardError as fault:
+            self.refuse(400, fault.code, fault.message, fault.hint)
+            return
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Accel-Buffering", "no")  # proxies in front of hubs would wait for more
+        known: dict[str, str] = {}
+        running: set[str] = set()
+        silent = 0.0
+        while True:
+            stamps = await self.yards.stamps(found, target)
+            try:
+                if stamps != known:
+                    await self._tell("stamps", stamps)
+                    if stamps["runs"] != known.get("runs"):
+                        running = await self._tell_runs(project, running)
+                    known, silent = stamps, 0.0
+                elif silent > _SILENT:
+                    self.write(": still here\n\n")
+                    await self.flush()
+                    silent = 0.0
+            except StreamClosedError:
+                return
+            await asyncio.sleep(_LOOK)
+            silent += _LOOK
+
+    async def _tell_runs(self, project: str, before: set[str]) -> set[str]:
+        """The rows of runs that run, and of those that did a moment ago."""
+        worker = await self.yards.worker(await self.yards.get(project))
+        try:
+            status, body = await worker.ask("runs", {"limit": "100"}, _LIMIT)
+        except (WorkerDied, TimeoutError):
+            return before  # whoever asks for the section is told
+        if status != 200:
+            return before
+        rows = json.loads(body)["rows"]
+        now = {row["id"] for row in rows if row["status"] == "running"}
+        if told := [row for row in rows if row["id"] in now | before]:
+            await self._tell("runs", {"rows": told})
+        return now
+
+    async def _tell(self, event: str, said: Any) -> None:
+        self.write(f"event: {event}\ndata: {json.dumps(said)}\n\n")
+        await self.flush()

@@ -1,0 +1,72 @@
+"""The projects of a Jupyter server with their workers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from modelyard import targets
+from modelyard.errors import NotFoundError
+from modelyard_jupyter import projects, stamps
+from modelyard_jupyter.projects import Found
+from modelyard_jupyter.supervisor import Worker
+
+#: Seconds for which nobody looks again which projects there are.
+_KNOWN_SECONDS = 10.0
+#: Seconds for which stamps are good.
+_STAMP_SECONDS = 1.0
+
+
+class Yards:
+    """Finds projects by id, and keeps a worker for each that was asked about.
+
+    Args:
+        root: the server's root folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._found: list[Found] = []
+        self._looked = -_KNOWN_SECONDS
+        self._workers: dict[tuple[str, str], Worker] = {}
+        self._stamps: dict[tuple[str, str], tuple[float, dict[str, str]]] = {}
+
+    async def all(self) -> list[Found]:
+        """Every project that is served."""
+        if time.monotonic() - self._looked > _KNOWN_SECONDS:
+            self._found = await asyncio.to_thread(projects.find, self._root)
+            self._looked = time.monotonic()
+        return self._found
+
+    async def get(self, id: str) -> Found:
+        """One project.
+
+        Raises:
+            NotFoundError: `project-not-found`.
+        """
+        for found in await self.all():
+            if found.id == id:
+                return found
+        raise NotFoundError(
+            "project-not-found",
+            "this server has no such project (any more)",
+            "reload the page, or make a project here: modelyard init",
+        )
+
+    async def target_of(self, project: Found) -> str:
+        """The target that the project's commands take now."""
+        return await asyncio.to_thread(targets.chosen, project.root)
+
+    async def stamps(self, project: Found, target: str) -> dict[str, str]:
+        """A stamp per section, at most a second old, however many ask."""
+        looked, known = self._stamps.get((project.id, target), (0.0, {}))
+        if time.monotonic() - looked > _STAMP_SECONDS:
+            known = await asyncio.to_thread(stamps.of, project.root, target)
+            self._stamps[project.id, target] = (time.monotonic(), known)
+        return known
+
+    async def worker(self, project: Found) -> Worker:
+        """Who answers questions about the project on its target."""
+        target = await self.target_of(project)
+        return self._workers.setdefault((project.id, target), Worker(project.root, target))
