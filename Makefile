@@ -12,10 +12,11 @@ export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help venv demo test lint types contracts unit cluster integration bench docs wheel constraints system-deps clean
+.PHONY: help venv demo lab labextension test lint types contracts unit cluster integration bench docs wheel \
+	constraints system-deps clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 venv: ## Make .venv with everything, pinned by constraints.txt (nothing happens if it is current)
 	@.ci/venv
@@ -23,7 +24,15 @@ venv: ## Make .venv with everything, pinned by constraints.txt (nothing happens 
 demo: venv ## See the whole loop on real data: data, runs, promotion, endpoint, drift, rollback
 	@$(BIN)/modelyard demo $(ARGS)
 
-test: venv lint types contracts ## Lint, types, import contracts and every test; skips and counts come last
+lab: labextension ## Open JupyterLab on the demo's project, with the panel beside the notebook
+	@[ -f modelyard-demo/modelyard.toml ] || $(BIN)/modelyard demo
+	@cd modelyard-demo && ../$(BIN)/jupyter lab $(ARGS)
+
+labextension: venv ## Build the panel for JupyterLab (nothing happens if it is current)
+	@.ci/labextension
+
+test: venv labextension lint types contracts ## Lint, types, import contracts and every test; skips and counts come last
+	@.ci/oldest-lab
 	@$(PYTEST) $(ARGS)
 
 lint: venv ## Check style and formatting (ruff)
@@ -53,15 +62,16 @@ docs: venv ## Write the reference pages and build the site into build/site
 	@$(BIN)/python tutorials/_generate.py
 	@$(BIN)/mkdocs build --strict --quiet
 
-wheel: venv ## Build sdist and wheel into dist/
+wheel: labextension ## Build sdist and wheel into dist/; fails without the panel
 	@rm -rf dist
-	@$(BIN)/python -m build --no-isolation --outdir dist .
+	@MODELYARD_LABEXT=require $(BIN)/python -m build --no-isolation --outdir dist .
 
 constraints: venv ## Resolve constraints.txt again, to the newest versions that fit
 	@.ci/constraints
 
-system-deps: ## As root on Debian: fetch promtool, so that no test is skipped
+system-deps: ## As root on Debian: fetch promtool and chromium, so that no test is skipped
 	@.ci/system-deps
 
 clean: ## Remove what was made here; downloads in .cache stay
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf jupyter_ext/{build,lib,labextension,node_modules}

@@ -211,6 +211,7 @@ def _pack(checkout: Path, out: Path) -> Path:
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)],
         cwd=checkout,
+        env={**os.environ, "MODELYARD_LABEXT": "skip"},  # no JupyterLab in there
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -31,7 +31,7 @@ def run(*argv: str | Path, cwd: Path, timeout: float = 600) -> subprocess.Comple
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dist")
-    done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT, cwd=out, timeout=120)
+    done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT, cwd=out, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     (built,) = out.glob("*.whl")
     return built
@@ -80,7 +80,7 @@ def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name and ".data/" not in name}
     sources = {
         path.parent.name
         for folder in ("core", "plugins", "sandbox", "jupyter_ext")
@@ -89,6 +89,20 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     assert tops == sources
     assert {f"{top}/py.typed" for top in tops} <= set(names)
     assert [name for name in names if "__pycache__" in name or name.endswith(".pyc")] == []
+
+
+def test_the_wheel_brings_the_panel_and_its_switch(wheel: Path) -> None:
+    """Built for production, for a machine without Node.js; Jupyter finds both in its folders."""
+    names = zipfile.ZipFile(wheel).namelist()
+    shared = {name.partition(".data/data/")[2] for name in names if ".data/data/" in name}
+    panel = "share/jupyter/labextensions/@modelyard/jupyterlab"
+    assert {
+        "etc/jupyter/jupyter_server_config.d/modelyard_jupyter.json",
+        f"{panel}/package.json",
+        f"{panel}/install.json",
+    } <= shared
+    assert [name for name in shared if name.startswith(f"{panel}/static/remoteEntry.")]
+    assert [name for name in shared if name.endswith((".map", "build_log.json"))] == []
 
 
 def test_without_extras_the_light_commands_work_and_say_nothing_else(bare: Path, tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ ASKED = [
     if (requirement := Requirement(text)).name != "modelyard"
 ]
 TARGETS = (
-    "help venv demo test lint types contracts unit cluster integration bench docs wheel constraints "
-    "system-deps clean"
+    "help venv demo lab labextension test lint types contracts unit cluster integration bench docs wheel "
+    "constraints system-deps clean"
 )
 
 

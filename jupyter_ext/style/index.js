@@ -1,0 +1,3 @@
+import './base.css';
+import './runs.css';
+import './sections.css';
