@@ -45,7 +45,7 @@ def test_every_hook_and_argument_is_documented(name: str) -> None:
 @pytest.mark.parametrize("name", HOOKS)
 def test_every_hook_is_used_by_a_plugin_of_ours(name: str) -> None:
     packages = [*ROOT.glob("plugins/modelyard_*/__init__.py"), ROOT / "sandbox/modelyard_sandbox/__init__.py"]
-    sources = [*packages, ROOT / "core/modelyard/gates.py"]
+    sources = [*packages, ROOT / "core/modelyard/gates.py", ROOT / "jupyter_ext/modelyard_jupyter/cells.py"]
     assert any(f"def {name}(" in source.read_text() for source in sources)
 
 
@@ -58,6 +58,7 @@ def _modules() -> list[str]:
         "modelyard_kserve",
         "modelyard_evidently",
         "modelyard_sandbox",
+        "modelyard_jupyter",
     ):
         top = importlib.import_module(package)
         names += [m.name for m in pkgutil.walk_packages(top.__path__, f"{package}.")]
