@@ -38,8 +38,11 @@ PATIENCE = 30_000
 sync_api.expect.set_options(timeout=PATIENCE)
 #: Kinds of findings of axe-core that are faults.
 _FAULTS = ("serious", "critical")
-#: JupyterLab's own messages that say nothing about the panel.
-_NOT_OURS = ("favicon", "jupyterlab-lsp", "Content Security Policy", "/lsp/", "listings", "extensions")
+#: Messages that say nothing about the panel: JupyterLab's, and of the machine's networks that come and go.
+_NOT_OURS = (
+    *("favicon", "jupyterlab-lsp", "Content Security Policy", "/lsp/", "listings", "extensions"),
+    "ERR_NETWORK_CHANGED",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -176,6 +179,8 @@ class Lab:
         tab.wait_for(timeout=60_000)
         # Until then JupyterLab may show the file browser again, and take the focus.
         self.page.evaluate("() => window.jupyterapp.restored.then(() => null)")
+        if reset and document.endswith(".ipynb"):  # it takes the focus once it is there
+            self.page.wait_for_function("() => document.activeElement?.closest('.jp-Notebook')")
         if not self.panel.is_visible():
             tab.click()
         self.panel.wait_for()
@@ -218,6 +223,9 @@ class Lab:
         assert not [one for one in found if one["impact"] in _FAULTS], found
 
 
+_FAILED = pytest.StashKey[bool]()
+
+
 @pytest.fixture(scope="session")
 def browser_kit() -> Any:
     """`start_server`, `modelyard` and `python` for modules with projects of their own."""
@@ -233,8 +241,16 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Let fixtures know that their test failed: its last picture says more than its traceback."""
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
+
+
 @pytest.fixture
-def open_lab(chromium: Any) -> Iterator[Callable[..., Lab]]:
+def open_lab(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
     """Makes labs: `open_lab(server, "train.ipynb")`. Errors in the console fail the test."""
     contexts, labs = [], []
 
@@ -253,6 +269,9 @@ def open_lab(chromium: Any) -> Iterator[Callable[..., Lab]]:
         return lab
 
     yield make
+    if request.node.stash.get(_FAILED, False):
+        for number, lab in enumerate(labs):
+            lab.shot(f"failed-{request.node.name}-{number}")
     for context in contexts:
         context.close()
     for lab in labs:

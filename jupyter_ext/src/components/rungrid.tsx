@@ -26,7 +26,10 @@ export function RunGrid(props: {
   const { total } = runs;
 
   const measure = React.useCallback(() => {
-    const { scrollTop, clientHeight } = box.current!;
+    if (!box.current) {
+      return; // the list has just gone; the browser tells sizes and scrolling a moment later
+    }
+    const { scrollTop, clientHeight } = box.current;
     const next = windowOf(scrollTop, clientHeight, ROW, runs.total);
     setWindow(known => (known[0] === next[0] && known[1] === next[1] ? known : next));
   }, [runs]);
