@@ -232,9 +232,10 @@ def browser_kit() -> Any:
     return sys.modules[__name__]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser; every test has a context of its own in it."""
+    """A browser; every test has a context of its own in it. While it is there an event loop runs, so that it
+    ends with the module: tests elsewhere begin loops of their own."""
     with sync_api.sync_playwright() as tool:
         browser = tool.chromium.launch(executable_path=_CHROMIUM, headless=True, args=list(_FLAGS))
         yield browser
