@@ -26,7 +26,7 @@ demo: venv ## See the whole loop on real data: data, runs, promotion, endpoint, 
 
 lab: labextension ## Open JupyterLab on the demo's project, with the panel beside the notebook
 	@[ -f modelyard-demo/modelyard.toml ] || $(BIN)/modelyard demo
-	@cd modelyard-demo && ../$(BIN)/jupyter lab $(ARGS)
+	@cd modelyard-demo && ../$(BIN)/jupyter lab --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(ARGS)
 
 labextension: venv ## Build the panel for JupyterLab (nothing happens if it is current)
 	@.ci/labextension
