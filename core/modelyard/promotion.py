@@ -118,7 +118,7 @@ class Promotions:
         self.repair(model)
         current = self._yard.registry.alias(model, alias)
         _require_expected(self._ledger(model), alias, current, expect or None, strict=expect is not None)
-        target = self.rolls_back_to(model, alias)
+        target = _last_good(self._ledger(model).promotions(), alias, current)
         if target is None:
             raise NotFoundError(
                 "nothing-to-roll-back",

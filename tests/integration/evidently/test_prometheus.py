@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,17 +16,12 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 import pandas as pd
 import pytest
+from tests.served import free_port
 
 from modelyard.stages import Label, Reference
 from modelyard.testing.feed import MODEL, START, labels_of, rows
 
 END = START + timedelta(days=3)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

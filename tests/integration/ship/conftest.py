@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.served import free_port
 
 import modelyard
 from modelyard.targets import Address
@@ -95,12 +96,6 @@ class Gateway:
         root = self.folder / bucket
         files = (file for file in root.rglob("*") if file.is_file() and ".sgwtmp" not in file.parts)
         return {file.relative_to(root).as_posix(): file.read_bytes() for file in files}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def new_gateway(folder: Path) -> Gateway:
