@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 from tornado import web
 from tornado.iostream import StreamClosedError
@@ -13,13 +12,14 @@ from modelyard.errors import ModelyardError, NotFoundError
 from modelyard_jupyter.handlers import Handler
 from modelyard_jupyter.supervisor import WorkerDied
 
-#: Seconds between two looks, and after which a silent line is kept alive.
-_LOOK, _SILENT = 1.0, 15.0
+#: Seconds between two looks, and after which a silent line is kept alive. Runs that log many times a second
+#: shall neither keep this machine nor the page busy.
+_LOOK, _SILENT = 2.0, 15.0
 _LIMIT = 30.0
 
 
 class EventsHandler(Handler):
-    """`stamps` when a section may have changed, `runs` with the rows of those that run or just ended."""
+    """`runs`, with the rows of those that run or just ended, whenever the runs may have changed."""
 
     _track_activity = False
 
@@ -38,17 +38,15 @@ class EventsHandler(Handler):
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Accel-Buffering", "no")  # proxies in front of hubs would wait for more
-        known: dict[str, str] = {}
+        known = ""
         running: set[str] = set()
         silent = 0.0
         while True:
-            stamps = await self.yards.stamps(found, target)
+            stamp = (await self.yards.stamps(found, target))["runs"]
             try:
-                if stamps != known:
-                    await self._tell("stamps", stamps)
-                    if stamps["runs"] != known.get("runs"):
-                        running = await self._tell_runs(project, running)
-                    known, silent = stamps, 0.0
+                if stamp != known:
+                    running = await self._tell_runs(project, running)
+                    known, silent = stamp, 0.0
                 elif silent > _SILENT:
                     self.write(": still here\n\n")
                     await self.flush()
@@ -70,9 +68,6 @@ class EventsHandler(Handler):
         rows = json.loads(body)["rows"]
         now = {row["id"] for row in rows if row["status"] == "running"}
         if told := [row for row in rows if row["id"] in now | before]:
-            await self._tell("runs", {"rows": told})
+            self.write(f"event: runs\ndata: {json.dumps({'rows': told})}\n\n")
+            await self.flush()
         return now
-
-    async def _tell(self, event: str, said: Any) -> None:
-        self.write(f"event: {event}\ndata: {json.dumps(said)}\n\n")
-        await self.flush()

@@ -15,7 +15,7 @@ from pathlib import Path
 from modelyard.project import PROJECT_FILE, STATE_FOLDER
 from modelyard.targets import LOCAL, state_of
 
-#: Seconds after which what can't be seen in files counts as changed.
+#: Seconds after which what can't be seen in files counts as changed, and `.dvc` files are searched anew.
 _ELSEWHERE = 15
 #: Section -> folders below the project's state whose files it shows. `.` means the state folder's own files.
 _BEHIND = {
@@ -26,29 +26,61 @@ _BEHIND = {
     "serving": ("kserve", "services", "ledger", "evidently"),  # the last for how many requests there were
     "drift": ("evidently", "kserve"),
 }
-_LEVELS = 3
+#: How deep a folder is looked at. Whatever happens to a run or version changes MLflow's database; its
+#: artifacts are thousands of folders.
+_LEVELS = {".": 0, "mlflow": 0}
+_DEEP = 3
 
 
-def of(root: Path, target: str) -> dict[str, str]:
-    """A stamp per section.
+class Stamps:
+    """The stamps of one project on one target.
 
     Args:
         root: the project's folder.
         target: the target that its commands take.
     """
-    state = state_of(root / STATE_FOLDER, target)
-    clock = "" if target == LOCAL else str(int(time.time() / _ELSEWHERE))
-    own = [_look(root / PROJECT_FILE), target, clock]
-    data = [_look(file) for file in sorted(root.glob("**/*.dvc")) if STATE_FOLDER not in file.parts]
-    seen: dict[str, str] = {}
-    stamps: dict[str, str] = {}
-    for section, folders in _BEHIND.items():
-        for name in folders:
-            if name not in seen:
-                seen[name] = "\n".join(_files(state / name, 0 if name == "." else _LEVELS))
-        parts = [*own, *(seen[name] for name in folders), *(data if section in ("data", "overview") else [])]
-        stamps[section] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    return stamps
+
+    def __init__(self, root: Path, target: str) -> None:
+        self._root = root
+        self._target = target
+        self._data: list[Path] = []
+        self._searched = 0.0
+        self._dvc = ""
+
+    def now(self) -> dict[str, str]:
+        """A stamp per section."""
+        state = state_of(self._root / STATE_FOLDER, self._target)
+        clock = "" if self._target == LOCAL else str(int(time.time() / _ELSEWHERE))
+        names = {name for folders in _BEHIND.values() for name in folders}
+        seen = {name: "\n".join(_files(state / name, _LEVELS.get(name, _DEEP))) for name in names}
+        own = [_look(self._root / PROJECT_FILE), self._target, clock]
+        data = [_look(file) for file in self._data_files(seen["dvc"])]
+        stamps: dict[str, str] = {}
+        for section, folders in _BEHIND.items():
+            files = data if section in ("data", "overview") else []
+            parts = [*own, *(seen[name] for name in folders), *files]
+            stamps[section] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        return stamps
+
+    def _data_files(self, dvc: str) -> list[Path]:
+        """The `.dvc` files, searched only when our commands wrote some and every now and then: a project may
+        hold tens of thousands of files."""
+        if dvc != self._dvc or time.monotonic() - self._searched > _ELSEWHERE or not self._searched:
+            self._data = sorted(_search(self._root))
+            self._dvc, self._searched = dvc, time.monotonic()
+        return self._data
+
+
+def _search(root: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root):
+        found = {name for name in files if name.endswith(".dvc")}
+        # what is hidden is no data, and a folder that is data itself holds no further `.dvc` files
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and name != "node_modules" and f"{name}.dvc" not in found
+        ]
+        yield from (Path(folder, name) for name in found)
 
 
 def _look(file: Path) -> str:

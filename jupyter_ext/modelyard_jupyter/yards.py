@@ -8,8 +8,9 @@ from pathlib import Path
 
 from modelyard import targets
 from modelyard.errors import NotFoundError
-from modelyard_jupyter import projects, stamps
+from modelyard_jupyter import projects
 from modelyard_jupyter.projects import Found
+from modelyard_jupyter.stamps import Stamps
 from modelyard_jupyter.supervisor import Worker
 
 #: Seconds for which nobody looks again which projects there are.
@@ -30,7 +31,8 @@ class Yards:
         self._found: list[Found] = []
         self._looked = -_KNOWN_SECONDS
         self._workers: dict[tuple[str, str], Worker] = {}
-        self._stamps: dict[tuple[str, str], tuple[float, dict[str, str]]] = {}
+        self._stamps: dict[tuple[str, str], Stamps] = {}
+        self._stamped: dict[tuple[str, str], tuple[float, dict[str, str]]] = {}
 
     async def all(self) -> list[Found]:
         """Every project that is served."""
@@ -60,10 +62,12 @@ class Yards:
 
     async def stamps(self, project: Found, target: str) -> dict[str, str]:
         """A stamp per section, at most a second old, however many ask."""
-        looked, known = self._stamps.get((project.id, target), (0.0, {}))
+        key = (project.id, target)
+        looked, known = self._stamped.get(key, (0.0, {}))
         if time.monotonic() - looked > _STAMP_SECONDS:
-            known = await asyncio.to_thread(stamps.of, project.root, target)
-            self._stamps[project.id, target] = (time.monotonic(), known)
+            stamps = self._stamps.setdefault(key, Stamps(project.root, target))
+            known = await asyncio.to_thread(stamps.now)
+            self._stamped[key] = (time.monotonic(), known)
         return known
 
     async def worker(self, project: Found) -> Worker:

@@ -150,3 +150,28 @@ test('curves come a few at a time and once each', async () => {
   assert.deepEqual([most, asked], [2, 10]);
   assert.deepEqual(runs.curves.of('9', 'auc'), [0, 1]);
 });
+
+test('the curve of a run that goes on is asked for again after a while, and at once when it has ended', async context => {
+  context.mock.timers.enable({ apis: ['Date'] });
+  let asked = 0;
+  const runs = new RunsModel(
+    {
+      page: async query => pageOf(1, query),
+      row: async id => run(id),
+      curves: async (id, name) => [{ run: id, name, steps: [0, 1], values: [0, ++asked] }]
+    },
+    store()
+  );
+  const look = async (status: 'running' | 'finished') => {
+    runs.merge([run('0', { status })]);
+    runs.curves.want(['0'], 'auc');
+    await settled();
+    return asked;
+  };
+  await runs.refresh();
+  assert.equal(await look('running'), 1);
+  assert.equal(await look('running'), 1);
+  context.mock.timers.tick(6000);
+  assert.equal(await look('running'), 2);
+  assert.equal(await look('finished'), 3);
+});

@@ -44,6 +44,7 @@ export function RunGrid(props: {
 
   const keys = useKeys(runs, box);
   const current = runs.selection.current === null ? 0 : Math.max(0, runs.indexOf(runs.selection.current));
+  const { columns } = runs;
   const shown: number[] = [];
   for (let index = first; index <= Math.min(last, total - 1); index++) {
     shown.push(index);
@@ -73,7 +74,17 @@ export function RunGrid(props: {
         {shown.map(index => {
           const row = runs.row(index);
           return row ? (
-            <Row key={row.id} runs={runs} row={row} index={index} tabbable={index === current} />
+            <Row
+              key={row.id}
+              runs={runs}
+              row={row}
+              index={index}
+              tabbable={index === current}
+              selected={runs.selection.has(row.id)}
+              starred={runs.isStarred(row.id)}
+              columns={columns.join('\n')}
+              curve={curveOf(runs, row)}
+            />
           ) : (
             <div
               key={index}
@@ -193,11 +204,22 @@ function SortHeader(props: {
   );
 }
 
-function Row(props: { runs: RunsModel; row: RunRow; index: number; tabbable: boolean }): JSX.Element {
+/** Everything that a row shows: one that did not change is not drawn again, however often others are told. */
+interface RowProps {
+  runs: RunsModel;
+  row: RunRow;
+  index: number;
+  tabbable: boolean;
+  selected: boolean;
+  starred: boolean;
+  /** One column a line. */
+  columns: string;
+  curve: readonly (number | null)[] | null;
+}
+
+const Row = React.memo(function Row(props: RowProps): JSX.Element {
   const { commands, trans } = useApp();
-  const { runs, row, index } = props;
-  const selected = runs.selection.has(row.id);
-  const starred = runs.isStarred(row.id);
+  const { runs, row, index, selected, starred, curve } = props;
   const select = (range: boolean) =>
     range
       ? runs.selection.extend(row.id, (from, to) => between(runs, from, to))
@@ -240,9 +262,9 @@ function Row(props: { runs: RunsModel; row: RunRow; index: number; tabbable: boo
         <RunStatus status={row.status} quiet />
         <span className="modelyard-RunRow-label">{row.name}</span>
       </span>
-      {runs.columns.map(column => (
+      {(props.columns ? props.columns.split('\n') : []).map(column => (
         <span key={column} role="gridcell" className="modelyard-RunRow-cell">
-          <Cell runs={runs} row={row} column={column} />
+          <Cell row={row} column={column} curve={curve} metric={runs.mainMetric} />
         </span>
       ))}
       <span role="gridcell" className="modelyard-RunRow-star">
@@ -267,11 +289,21 @@ function Row(props: { runs: RunsModel; row: RunRow; index: number; tabbable: boo
       </span>
     </div>
   );
+});
+
+function curveOf(runs: RunsModel, row: RunRow): readonly (number | null)[] | null {
+  const metric = runs.columns.includes('curve') ? runs.mainMetric : null;
+  return metric === null ? null : runs.curves.of(row.id, metric);
 }
 
-function Cell(props: { runs: RunsModel; row: RunRow; column: string }): JSX.Element {
+function Cell(props: {
+  row: RunRow;
+  column: string;
+  curve: readonly (number | null)[] | null;
+  metric: string | null;
+}): JSX.Element {
   const { trans } = useApp();
-  const { runs, row, column } = props;
+  const { row, column, curve } = props;
   if (column === 'started') {
     return <Time at={row.started} short />;
   }
@@ -279,11 +311,9 @@ function Cell(props: { runs: RunsModel; row: RunRow; column: string }): JSX.Elem
     return <RunStatus status={row.status} />;
   }
   if (column === 'curve') {
-    const metric = runs.mainMetric;
-    const values = metric === null ? null : runs.curves.of(row.id, metric);
     // One point is no curve: its number stands in the row already.
-    return values && values.length > 1 ? (
-      <Sparkline values={values} label={trans.__('%1 over its steps', metric)} />
+    return curve && curve.length > 1 ? (
+      <Sparkline values={curve} label={trans.__('%1 over its steps', props.metric)} />
     ) : (
       <></>
     );

@@ -4,6 +4,8 @@ import { Curve } from '../api/types';
 
 /** Questions that are on their way at once. */
 const AT_ONCE = 2;
+/** Milliseconds for which the curve of a run that goes on is good. */
+const GOOD = 5000;
 /** Curves that are kept. */
 const MOST = 2000;
 
@@ -24,15 +26,17 @@ export class Curves {
   /** Say which runs are on the screen; those that were waited for before and went are not asked any more. */
   want(runs: readonly string[], name: string): void {
     this._waiting = runs
-      .filter(run => this._known.get(run)?.name !== name || this._old.has(run))
+      .filter(run => this._known.get(run)?.name !== name || this._isOld(run))
       .map(run => [run, name]);
     this._next();
   }
 
-  /** This run goes on: show what is known, and ask again when it is looked at. */
-  forget(run: string): void {
-    if (this._known.has(run)) {
+  /** This run went on: show what is known, and ask again when it is looked at, at once if it has ended. */
+  forget(run: string, ended = false): void {
+    const found = this._known.get(run);
+    if (found) {
       this._old.add(run);
+      found.asked = ended ? 0 : found.asked;
     }
   }
 
@@ -40,6 +44,10 @@ export class Curves {
     this._known.clear();
     this._old.clear();
     this._waiting = [];
+  }
+
+  private _isOld(run: string): boolean {
+    return this._old.has(run) && Date.now() - this._known.get(run)!.asked > GOOD;
   }
 
   private _next(): void {
@@ -63,14 +71,16 @@ export class Curves {
     if (this._known.size >= MOST) {
       this._known.delete(this._known.keys().next().value as string);
     }
-    this._known.set(run, { name, values });
+    this._known.set(run, { name, values, asked: Date.now() });
     this._asked.delete(run);
-    this._changed.emit();
     this._next();
+    if (!this._asked.size) {
+      this._changed.emit(); // once for all: the list is drawn anew
+    }
   }
 
   private _changed = new Signal<this, void>(this);
-  private _known = new Map<string, { name: string; values: readonly (number | null)[] }>();
+  private _known = new Map<string, { name: string; values: readonly (number | null)[]; asked: number }>();
   private _old = new Set<string>();
   private _waiting: [string, string][] = [];
   private _asked = new Set<string>();

@@ -14,8 +14,7 @@ const CLOSED = 2;
 export class Live {
   constructor(
     private readonly _open: (address: string) => Stream,
-    private readonly _runs: (rows: RunRow[]) => void,
-    private readonly _stamps: (stamps: Record<string, string>) => void
+    private readonly _runs: (rows: RunRow[]) => void
   ) {}
 
   /** Listen to an address, or to nothing. A stream that gave up is not opened again: polling goes on anyway. */
@@ -29,7 +28,6 @@ export class Live {
     if (address !== null) {
       this._stream = this._open(address);
       this._stream.addEventListener('runs', event => this._runs(JSON.parse(event.data).rows));
-      this._stream.addEventListener('stamps', event => this._stamps(JSON.parse(event.data)));
     }
   }
 

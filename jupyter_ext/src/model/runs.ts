@@ -146,7 +146,7 @@ export class RunsModel extends Loaded<RunPage> {
       }
       const page = this._pages.get(Math.floor(index / PAGE))!;
       page[index % PAGE] = row;
-      this.curves.forget(row.id);
+      this.curves.forget(row.id, row.status !== 'running');
     }
     this.set({ updated: Date.now() });
     if (strangers) {

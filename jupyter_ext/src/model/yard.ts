@@ -59,8 +59,7 @@ export class YardModel {
     this.runs.changed.connect(() => this._listen());
     this._live = new Live(
       address => this._world.stream(address),
-      rows => this.runs.merge(rows),
-      stamps => this._offer(stamps)
+      rows => this.runs.merge(rows)
     );
     this._poll = new Poll({
       auto: false,

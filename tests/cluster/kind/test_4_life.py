@@ -21,34 +21,29 @@ TOOLS = Path(
 GIB = 1 << 30
 
 
-def test_a_stopped_sandbox_is_healed_by_up_too(box: Box) -> None:
-    subprocess.run(["docker", "kill", box.node], capture_output=True, check=True)
-    result = box.up()
-    assert result["changed"] == ["cluster"]
-    assert box.json("status")["state"] == "ready"
-
-
-def test_a_node_that_ends_right_after_its_start_is_said_at_once(box: Box, tmp_path: Path) -> None:
-    """Its first program is broken; mended, `start` brings it back."""
+def test_a_node_that_ends_right_after_its_start_is_said_and_up_heals_it_once_mended(
+    box: Box, tmp_path: Path
+) -> None:
+    """It was killed, and then its first program is broken."""
     program = "/usr/local/bin/entrypoint"
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho the entrypoint is broken >&2\nexit 3\n")
     broken.chmod(0o755)
 
-    def copy(source: str | Path, to: str | Path) -> None:
-        subprocess.run(["docker", "cp", str(source), str(to)], capture_output=True, check=True)
+    def docker(*args: str | Path) -> None:
+        subprocess.run(["docker", *map(str, args)], capture_output=True, check=True)
 
-    copy(f"{box.node}:{program}", whole)
-    box.run("stop")
-    copy(broken, f"{box.node}:{program}")
+    docker("cp", f"{box.node}:{program}", whole)
+    docker("kill", box.node)
+    docker("cp", broken, f"{box.node}:{program}")
     try:
         said = box.run("start", status=None, timeout=90).stderr
     finally:
-        copy(whole, f"{box.node}:{program}")
+        docker("cp", whole, f"{box.node}:{program}")
     assert "the node ended by itself; its last lines: " in said
     assert "the entrypoint is broken [node-ended]" in said
     assert "Traceback" not in said
-    box.run("start")
+    assert box.up()["changed"] == ["cluster"]
     assert box.json("status")["state"] == "ready"
 
 

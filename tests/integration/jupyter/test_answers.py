@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import urllib.parse
+import urllib.request
+from pathlib import Path
 
 from tests.integration.jupyter.conftest import Jupyter
+
+import modelyard
 
 MODEL = "late-flights"
 
@@ -43,6 +48,30 @@ def test_runs_come_in_pages_searched_and_sorted(jupyter: Jupyter) -> None:
     values = [row["metrics"][name] for row in jupyter.ask(f"{runs}?sort=metric:{name}").json["rows"]]
     assert values == sorted(values, reverse=True)
     assert jupyter.ask(f"{runs}?search=nobody+named+it+so").json["total"] == 0
+
+
+def test_who_listens_hears_of_runs_that_run_and_of_their_end(jupyter: Jupyter, demo: Path) -> None:
+    request = urllib.request.Request(
+        f"{jupyter.url}modelyard/api/v1/{jupyter.project}/events",
+        headers={"Authorization": f"token {jupyter.token}"},
+    )
+    heard: list[tuple[str, float]] = []
+    with urllib.request.urlopen(request, timeout=60) as stream:
+        with modelyard.open(demo).run("heard") as run:
+            run.log({"auc": 0.25})
+            lines = (line.decode() for line in stream)
+            for line in lines:
+                if not line.startswith("data: "):
+                    continue
+                (row,) = (row for row in json.loads(line[len("data: ") :])["rows"] if row["id"] == run.id)
+                heard.append((row["status"], row["metrics"].get("auc")))
+                if heard[-1] == ("running", 0.25):
+                    break
+        for line in lines:
+            if line.startswith("data: ") and '"finished"' in line:
+                heard.append(("finished", json.loads(line[len("data: ") :])["rows"][0]["metrics"]["auc"]))
+                break
+    assert heard[-2:] == [("running", 0.25), ("finished", 0.25)]
 
 
 def test_runs_side_by_side_say_what_differs(jupyter: Jupyter) -> None:
