@@ -13,8 +13,7 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 from modelyard.errors import ModelyardError, NotFoundError
-from modelyard.targets import LOCAL
-from modelyard_jupyter import __version__, projects
+from modelyard_jupyter import __version__
 from modelyard_jupyter.supervisor import WorkerDied
 from modelyard_jupyter.yards import Yards
 
@@ -134,21 +133,15 @@ class SummaryHandler(Handler):
     @web.authenticated
     async def get(self) -> None:
         """Versions, projects, and a stamp per section."""
-        found = await self.yards.all()
-        asked = self.get_query_argument("project", "")
-        chosen = next((one for one in found if one.id == asked), None)
-        chosen = chosen or projects.nearest(found, self.get_query_argument("near", ""))
+        asked, near = (self.get_query_argument(name, "") for name in ("project", "near"))
+        found, chosen, target, stamps = await self.yards.look(asked, near)
         said: dict[str, Any] = {
             "version": __version__,
             "projects": [{"id": one.id, "name": one.root.name, "folder": one.folder} for one in found],
             "project": chosen and chosen.id,
         }
         if chosen is not None:
-            try:
-                said["target"] = await self.yards.target_of(chosen)
-            except ModelyardError:
-                said["target"] = LOCAL  # its sections say what is wrong with its file
-            said["stamps"] = await self.yards.stamps(chosen, said["target"])
+            said |= {"target": target, "stamps": stamps}
         self.finish(json.dumps(said))  # tornado compares ETags itself
 
 

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from modelyard.errors import NotFoundError
 from modelyard.project import PROJECT_FILE, find_root
+from modelyard_jupyter.folders import Folders
 
 _LEVELS = 2
 #: Folders that are looked into at the most: a home folder may hold any number.
@@ -35,10 +36,10 @@ class Found:
     folder: str
 
 
-def find(server_root: Path) -> list[Found]:
+def find(server_root: Path, folders: Folders) -> list[Found]:
     """Every project that is served, the one around the root first, then by folder."""
     top = server_root.resolve()
-    roots = list(_below(top))
+    roots = list(_below(top, folders))
     try:
         around = find_root(top)
     except NotFoundError:
@@ -66,7 +67,7 @@ def nearest(found: list[Found], near: str) -> Found | None:
     return max(fitting, key=lambda one: len(one.folder), default=found[0] if found else None)
 
 
-def _below(top: Path) -> Iterator[Path]:
+def _below(top: Path, folders: Folders) -> Iterator[Path]:
     level, seen = [top], 0
     for _ in range(_LEVELS + 1):
         deeper: list[Path] = []
@@ -74,8 +75,7 @@ def _below(top: Path) -> Iterator[Path]:
             if (folder / PROJECT_FILE).is_file():
                 yield folder
             try:
-                with os.scandir(folder) as entries:
-                    inside = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+                inside, _ = folders.inside(folder)
             except OSError:
                 continue
             deeper += [folder / name for name in inside if not name.startswith(".") and name not in _NEVER]

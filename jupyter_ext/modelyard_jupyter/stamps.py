@@ -14,6 +14,7 @@ from pathlib import Path
 
 from modelyard.project import PROJECT_FILE, STATE_FOLDER
 from modelyard.targets import LOCAL, state_of
+from modelyard_jupyter.folders import Folders
 
 #: Seconds after which what can't be seen in files counts as changed, and `.dvc` files are searched anew.
 _ELSEWHERE = 15
@@ -43,6 +44,7 @@ class Stamps:
     def __init__(self, root: Path, target: str) -> None:
         self._root = root
         self._target = target
+        self._folders = Folders()
         self._data: list[Path] = []
         self._searched = 0.0
         self._dvc = ""
@@ -66,21 +68,21 @@ class Stamps:
         """The `.dvc` files, searched only when our commands wrote some and every now and then: a project may
         hold tens of thousands of files."""
         if dvc != self._dvc or time.monotonic() - self._searched > _ELSEWHERE or not self._searched:
-            self._data = sorted(_search(self._root))
+            self._data = sorted(_search(self._root, self._folders))
             self._dvc, self._searched = dvc, time.monotonic()
         return self._data
 
 
-def _search(root: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(root):
-        found = {name for name in files if name.endswith(".dvc")}
+def _search(folder: Path, known: Folders) -> Iterator[Path]:
+    try:
+        folders, files = known.inside(folder)
+    except OSError:
+        return
+    yield from (folder / name for name in files)
+    for name in folders:
         # what is hidden is no data, and a folder that is data itself holds no further `.dvc` files
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and name != "node_modules" and f"{name}.dvc" not in found
-        ]
-        yield from (Path(folder, name) for name in found)
+        if not name.startswith(".") and name != "node_modules" and f"{name}.dvc" not in files:
+            yield from _search(folder / name, known)
 
 
 def _look(file: Path) -> str:

@@ -96,7 +96,7 @@ class Worker:
 
     def _watch(self) -> None:
         while self._open or time.monotonic() - self._asked < _IDLE_SECONDS:
-            time.sleep(5)
+            time.sleep(_IDLE_SECONDS / 15)
         os._exit(0)
 
 

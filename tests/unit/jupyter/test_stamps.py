@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("jupyter_server")
 
 from modelyard_jupyter import stamps
+from modelyard_jupyter.folders import Folders
 from modelyard_jupyter.stamps import Stamps
 
 NOTHING: set[str] = set()
@@ -83,16 +85,37 @@ def test_environments_and_data_are_not_searched(root: Path, monkeypatch: pytest.
     for folder in (".venv/lib", "node_modules/one", "data/flights.parquet"):
         write(root / folder / "inner.dvc")
     visited: list[str] = []
-    walk = os.walk
+    scan = os.scandir
 
-    def watched(top: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-        for folder, folders, files in walk(top):
-            visited.append(Path(folder).relative_to(root).as_posix())
-            yield folder, folders, files
+    def watched(folder: Path) -> Any:
+        visited.append(Path(folder).relative_to(root).as_posix())
+        return scan(folder)
 
-    monkeypatch.setattr(os, "walk", watched)
-    Stamps(root, "local").now()
-    assert visited == [".", "data"]
+    monkeypatch.setattr(os, "scandir", watched)
+    looker = Stamps(root, "local")
+    looker.now()
+    assert [folder for folder in visited if not folder.startswith(".modelyard")] == [".", "data"]
+
+
+def test_a_folder_is_listed_again_only_when_something_came_or_went(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = Folders()
+    long_ago = 1_000_000_000
+    os.utime(root / "data", ns=(long_ago, long_ago))
+    assert folders.inside(root / "data") == ([], ["flights.parquet.dvc"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", None)  # not asked
+        assert folders.inside(root / "data") == ([], ["flights.parquet.dvc"])
+    write(root / "data/new.dvc")
+    assert folders.inside(root / "data") == ([], ["flights.parquet.dvc", "new.dvc"])
+    # just written: what comes within the same step of the clock must not be missed
+    write(root / "data/next.dvc")
+    now = (root / "data").stat().st_mtime_ns
+    folders.inside(root / "data")
+    write(root / "data/last.dvc")
+    os.utime(root / "data", ns=(now, now))
+    assert "last.dvc" in folders.inside(root / "data")[1]
 
 
 def test_what_is_elsewhere_counts_as_changed_from_time_to_time(
