@@ -10,11 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelyard import manifests
 from modelyard.errors import NotFoundError, UsageError
 from modelyard.records import (
     Alert,
     DataRef,
     Endpoint,
+    Finding,
     LoggedModel,
     ModelVersion,
     Prediction,
@@ -33,6 +35,7 @@ _Runs = list[Run]
 _Lines = list[str]
 _States = list[DataStatus]
 _Statistics = list[RequestStats]
+_Findings = list[Finding]
 
 
 class Area:
@@ -227,6 +230,26 @@ class Endpoints(Area):
                 "name an InferenceService file: -f FILE",
             )
         return self._deployed(self._yard.server.apply(file))
+
+    def lint(self, *places: str | Path, mode: str | None = None) -> _Findings:
+        """What is wrong in files, and what they say that will not be so; nothing is applied.
+
+        Args:
+            places: files, or folders of YAML files.
+            mode: how they would be deployed: with KServe `local`, `knative` or `standard`; None: as `apply`
+                would here.
+
+        Raises:
+            NotFoundError: `manifest-not-found`.
+        """
+        found: _Findings = []
+        for file in manifests.files([Path(place) for place in places]):
+            found += self.lint_text(manifests.text_of(file), str(file), mode=mode)
+        return found
+
+    def lint_text(self, text: str, where: str = "<text>", *, mode: str | None = None) -> _Findings:
+        """The same for a text; `where` names it in what is found."""
+        return self._yard.server.lint(text, where, mode=mode)
 
     def reconcile(self, name: str) -> Endpoint:
         """See what the applied file means now (an alias may have moved) and make it so."""

@@ -347,6 +347,24 @@ class RequestStats(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding(Record):
+    """Something in a file that is to be applied, with its place.
+
+    Attributes:
+        level: `error`s are refused, `warning`s will not do what they seem to, `info` is good to know.
+        file, line, field: where; the field as `spec.predictor.model`.
+        hint: what to do; empty where the message says it.
+    """
+
+    level: Literal["error", "warning", "info"]
+    file: str
+    line: int
+    field: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint(Record):
     """An InferenceService that answers on `url`. `revisions` are newest first.
 

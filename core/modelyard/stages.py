@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         DataRef,
         DataUse,
         Endpoint,
+        Finding,
         LoggedModel,
         Metric,
         ModelVersion,
@@ -368,6 +369,18 @@ class Server(Protocol):
             ConfigError: `manifest-invalid`, with the field's path and the nearest known name.
             EnvironmentFault: `revision-failed`: the new revision did not become ready; the old one still
                 answers.
+        """
+
+    def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
+        """What is wrong in a file, and what it says that will not be so; nothing is changed or asked for.
+
+        Args:
+            text: the file's text; it may hold more than one document.
+            where: names the file.
+            mode: how it would be deployed, a word of the provider's; None: as `apply` would.
+
+        Raises:
+            UsageError: `mode-unknown`.
         """
 
     def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:

@@ -16,12 +16,13 @@ from urllib.parse import unquote
 
 from modelyard.digests import model_digest
 from modelyard.errors import ConflictError, CorruptStateError, EnvironmentFault, NotFoundError, UsageError
-from modelyard.records import Endpoint, RequestStats, Revision, now
+from modelyard.records import Endpoint, Finding, RequestStats, Revision, now
 from modelyard.stages import ServiceSpec, StageContext
 from modelyard.state import locked
 from modelyard_kserve import manifest as manifests
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.counted import asked, summed
+from modelyard_kserve.lint import lint, mode_named
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.manifest import Manifest
@@ -78,6 +79,11 @@ class KserveServer:
     def apply(self, manifest: Path, *, wait: bool = True) -> Endpoint:
         """See `Server.apply`."""
         return self._applied(manifests.read(manifest), wait)
+
+    def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
+        """See `Server.lint`."""
+        found = mode_named(mode or "local")
+        return lint(text, where, lambda _: found)
 
     def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:
         """See `Server.reconcile`."""

@@ -12,12 +12,12 @@ import difflib
 import importlib.util
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from modelyard.errors import MissingRequirementError
+from modelyard_kserve.documents import Place, Said
 
 _PLAIN: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -32,15 +32,7 @@ _PLAIN: dict[str, tuple[type, ...]] = {
 _AMOUNTS = ("V1ResourceRequirements", "V1VolumeResourceRequirements")
 
 
-@dataclass(frozen=True)
-class Fault:
-    """Something in a manifest that is not as the class says: where, and what."""
-
-    path: tuple[str | int, ...]
-    message: str
-
-
-def faults(value: Any, kind: str, path: tuple[str | int, ...] = ()) -> Iterator[Fault]:
+def faults(value: Any, kind: str, path: Place = ()) -> Iterator[Said]:
     """Everything in the value that does not fit the SDK's type `kind`, outermost first.
 
     Args:
@@ -56,35 +48,35 @@ def faults(value: Any, kind: str, path: tuple[str | int, ...] = ()) -> Iterator[
         yield from _dict_faults(value, kind[5:-1].split(", ", 1)[1], path)
     elif kind in _PLAIN:
         if not isinstance(value, _PLAIN[kind]) or (isinstance(value, bool) and kind != "bool"):
-            yield Fault(path, f"{value!r:.60} is not {_article(kind)}")
+            yield Said(path, f"{value!r:.60} is not {_article(kind)}")
     elif kind != "object":
         yield from _class_faults(value, kind, path)
 
 
-def _list_faults(value: Any, kind: str, path: tuple[str | int, ...]) -> Iterator[Fault]:
+def _list_faults(value: Any, kind: str, path: Place) -> Iterator[Said]:
     if not isinstance(value, list):
-        yield Fault(path, f"{value!r:.60} is not a list")
+        yield Said(path, f"{value!r:.60} is not a list")
         return
     for number, item in enumerate(value):
         if item is None:
-            yield Fault((*path, number), "is empty")
+            yield Said((*path, number), "is empty")
         yield from faults(item, kind, (*path, number))
 
 
-def _dict_faults(value: Any, kind: str, path: tuple[str | int, ...]) -> Iterator[Fault]:
+def _dict_faults(value: Any, kind: str, path: Place) -> Iterator[Said]:
     if not isinstance(value, dict):
-        yield Fault(path, f"{value!r:.60} is not a mapping")
+        yield Said(path, f"{value!r:.60} is not a mapping")
         return
     for key, item in value.items():
         yield from faults(item, kind, (*path, str(key)))
 
 
-def _class_faults(value: Any, kind: str, path: tuple[str | int, ...]) -> Iterator[Fault]:
+def _class_faults(value: Any, kind: str, path: Place) -> Iterator[Said]:
     fields = fields_of(kind)
     if fields is None:
         return  # a type that neither SDK describes (a quantity, say): the cluster will judge it
     if not isinstance(value, dict):
-        yield Fault(path, f"{value!r:.60} is not a mapping")
+        yield Said(path, f"{value!r:.60} is not a mapping")
         return
     for key, item in value.items():
         if key not in fields:
@@ -95,7 +87,7 @@ def _class_faults(value: Any, kind: str, path: tuple[str | int, ...]) -> Iterato
                 if near
                 else f"; known: {', '.join(sorted(fields))[:200]}"
             )
-            yield Fault((*path, str(key)), f"unknown field{meant}")
+            yield Said((*path, str(key)), f"unknown field{meant}")
         else:
             amounts = kind in _AMOUNTS and key in ("limits", "requests")
             wanted = "dict(str, object)" if amounts else fields[key]

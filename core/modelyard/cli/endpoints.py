@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import click
 
 from modelyard import console
 from modelyard.cli.base import Session, json_option
-from modelyard.errors import ModelyardError, NotFoundError, UsageError
-from modelyard.records import Endpoint, RequestStats
+from modelyard.errors import ConfigError, ModelyardError, NotFoundError, UsageError
+from modelyard.records import Endpoint, Finding, RequestStats
 from modelyard.state import os_errors
 
 _COUNTED = ("ANSWERS OF", "REQUESTS", "REFUSED", "ERRORS", "MEDIAN", "P95")
@@ -41,6 +42,30 @@ def apply(session: Session, manifest: str) -> None:
     with console.waiting(f"applying {manifest}: waiting for the model to load"):
         endpoint = session.yard.endpoints.apply(manifest)
     session.show(endpoint, lambda: _print_endpoint(endpoint))
+
+
+@endpoints.command()
+@click.argument("places", nargs=-1, required=True, metavar="FILE...")
+@click.option("--target", "mode", metavar="MODE", help="How it would be deployed: local, knative, standard.")
+@json_option
+def lint(session: Session, places: tuple[str, ...], mode: str | None) -> int:
+    """Say what is wrong in files, and what they say that will not be so.
+
+    FILE is a file, a folder or - for standard input. Without --target they are read for where `apply` would
+    make the endpoint now. Nothing is applied; the exit status is 3 if something is wrong.
+
+    \b
+    Example:
+      modelyard endpoints lint late-flights.yaml --target standard
+    """
+    found = []
+    for place in places:
+        if place == "-":
+            found += session.yard.endpoints.lint_text(_stdin(), "<stdin>", mode=mode)
+        else:
+            found += session.yard.endpoints.lint(place, mode=mode)
+    session.show(found, lambda: _print_findings(found))
+    return ConfigError.exit_status if any(one.level == "error" for one in found) else 0
 
 
 @endpoints.command("list")
@@ -152,6 +177,23 @@ def delete(session: Session, name: str) -> None:
     """
     session.yard.endpoints.delete(name)
     session.show({"deleted": name}, lambda: click.echo(f"{name} is gone"))
+
+
+def _stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as fault:
+        raise ConfigError("manifest-invalid", f"<stdin>: it is not UTF-8 text: {fault}") from None
+
+
+def _print_findings(found: list[Finding]) -> None:
+    for one in found:
+        field = f" {one.field}:" if one.field else ""
+        hint = f"; {one.hint}" if one.hint else ""
+        click.echo(f"{one.file}:{one.line}: {one.level}:{field} {one.message}{hint}")
+    counted = Counter(one.level for one in found)
+    told = [f"{counted[level]} {level}{'s' * (counted[level] != 1)}" for level in ("error", "warning")]
+    click.echo(", ".join(told) if found else "nothing to say")
 
 
 def _rows(text: str | None, file: Path | None) -> Any:

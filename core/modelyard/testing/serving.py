@@ -382,6 +382,19 @@ class ServingSuite(StageSuite):
         assert meant in said, f"the error must name what was meant ({meant}): {said}"
         refusal(NotFoundError, "endpoint-not-found", server.get, name)
 
+    def test_what_is_wrong_in_a_file_is_found_without_applying_it(
+        self, server: Server, name: str, manifest: WriteManifest
+    ) -> None:
+        """A good file has no errors; one of an unknown field names it."""
+        good = server.lint(manifest(name).read_text(), "gut.yaml")
+        assert [one for one in good if one.level == "error"] == []
+        bad = server.lint(manifest(name, replicas=2).read_text(), "schlecht.yaml")
+        wrong = [one for one in bad if one.level == "error"]
+        assert wrong, "an unknown field must be found"
+        assert all(one.file == "schlecht.yaml" and one.line > 0 for one in wrong)
+        assert any("spec.predictor.replicas" in f"{one.field} {one.message}" for one in wrong)
+        refusal(NotFoundError, "endpoint-not-found", server.get, name)
+
     @pytest.mark.parametrize(
         "content",
         [

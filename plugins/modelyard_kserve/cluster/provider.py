@@ -17,7 +17,7 @@ from modelyard.errors import (
     UsageError,
 )
 from modelyard.kube import ApiFault, Ref
-from modelyard.records import Endpoint, RequestStats
+from modelyard.records import Endpoint, Finding, RequestStats
 from modelyard.stages import ServiceSpec, StageContext
 from modelyard.targets import Target
 from modelyard_kserve import manifest as manifests
@@ -40,6 +40,7 @@ from modelyard_kserve.cluster.runtimes import PORT
 from modelyard_kserve.cluster.waiting import Wanted, newest, partners, until_settled
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.counted import asked, summed
+from modelyard_kserve.lint import lint, mode_named
 from modelyard_kserve.manifest import Manifest
 
 #: Seconds for which a change is tried again that may succeed in a moment, and for which a deletion may take.
@@ -97,6 +98,13 @@ class ClusterServer:
         """See `Server.apply`."""
         namespace, mode_of = self._target.namespace, self._observer.mode_of
         return self._applied(manifests.read(manifest, namespace=namespace, mode_of=mode_of), wait)
+
+    def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
+        """See `Server.lint`; how it would be deployed is asked of the cluster where nobody says it."""
+        if mode is None:
+            return lint(text, where, self._observer.mode_of)
+        found = mode_named(mode)
+        return lint(text, where, lambda _: found)
 
     def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:
         """See `Server.reconcile`."""

@@ -11,7 +11,8 @@ from modelyard.records import Endpoint, Revision
 from modelyard_kserve.cluster.manifests import identity_of
 from modelyard_kserve.cluster.observing import Seen, condition, is_true, number_of
 from modelyard_kserve.cluster.termination import HOPELESS
-from modelyard_kserve.manifest import notes_on_cluster
+from modelyard_kserve.documents import dotted
+from modelyard_kserve.effects import on_clusters
 
 #: Older ones can't get traffic any more, except the one that was rolled out last.
 _KEPT = 10
@@ -29,8 +30,8 @@ def endpoint_of(seen: Seen, url: str | None, target: str, message: str = "") -> 
         message: what else there is to say.
     """
     revisions = revisions_of(seen)
-    predictor = seen.service["spec"]["predictor"]
-    said = [trouble(seen), message, *notes_on_cluster(predictor, seen.mode)]
+    effects = on_clusters(("spec", "predictor"), seen.service["spec"]["predictor"], seen.mode)
+    said = [trouble(seen), message, *(f"{dotted(one.place)} {one.message}" for one in effects)]
     return Endpoint(
         name=seen.name,
         url=url,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from modelyard import state
-from modelyard.records import Endpoint, Revision
+from modelyard.records import Endpoint, Finding, Revision
 from modelyard.stages import StageContext
 from modelyard.testing import ConstantModel, MemoryServer, ServingSuite, base, memory
 from modelyard.testing.memory import listeners
@@ -111,6 +111,11 @@ class LimitsNothing(MemoryServer):
         return super().logs(name, lines=1000)
 
 
+class FindsNothing(MemoryServer):
+    def lint(self, *_: Any, **__: Any) -> list[Finding]:
+        return []
+
+
 CAUGHT_BY = {
     IgnoresThePercentage: "test_a_canary_gets_its_percentage",
     TakesUnknownFields: "test_an_unknown_field_is_refused[replicas]",
@@ -121,6 +126,7 @@ CAUGHT_BY = {
     LogsNothing: "test_an_answer_is_logged_as_two_events",
     KeepsAnsweringWhenDeleted: "test_endpoints_are_listed_by_name_until_they_are_deleted",
     LimitsNothing: "test_the_log_is_bounded",
+    FindsNothing: "test_what_is_wrong_in_a_file_is_found_without_applying_it",
 }
 for provider in CAUGHT_BY:
     globals()[f"Test{provider.__name__}"] = type(f"Test{provider.__name__}", (Suite,), {"broken": provider})

@@ -163,7 +163,7 @@ def test_a_value_of_the_wrong_type_is_named(text: str, said: str) -> None:
 @pytest.mark.parametrize("amounts", ["{cpu: 1, memory: 2Gi}", "{cpu: 500m}", "{cpu: 0.5}"])
 def test_amounts_may_be_numbers_as_in_kubernetes(amounts: str) -> None:
     made = parse(in_model(f"resources: {{limits: {amounts}, requests: {amounts}}}"), "dienst.yaml")
-    assert made.notes == ("without effect on local processes: spec.predictor.model.resources",)
+    assert made.notes == ("spec.predictor.model.resources has no effect on local processes",)
 
 
 # -- files that are no InferenceService -----------------------------------------------------
@@ -249,8 +249,8 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
             "line 6: spec.predictor.model: is missing",
         ),
         (
-            GOOD.partition("    model:")[0] + "    sklearn: {storageUri: x}\n",
-            "spec.predictor.model: is missing; write it instead of 'sklearn'",
+            GOOD.partition("    model:")[0] + "    xgboost: {storageUri: x}\n",
+            "line 7: spec.predictor.xgboost: 'xgboost' is not served here",
         ),
         (
             GOOD.replace("models:/late-flights/1", "''"),
@@ -261,7 +261,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
             GOOD.replace("name: mlflow", "name: onnx"),
             "modelFormat.name: 'onnx' is not served here; known: mlflow, sklearn",
         ),
-        (GOOD.replace("        name: mlflow\n", ""), "modelFormat.name: None is not served here"),
+        (GOOD.replace("        name: mlflow\n", ""), "modelFormat.name: is missing: what kind"),
         (
             in_predictor("canaryTrafficPercent: 101"),
             "canaryTrafficPercent: 101 is not a percentage from 0 to 100",
@@ -281,11 +281,17 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
             "spec.predictor.logger.mode: 'some' is not all, request or response",
         ),
         (
-            GOOD + "  transformer: {minReplicas: 1}\n",
+            GOOD + "  transformer: {containers: [{name: a, image: b}]}\n",
             "line 11: spec.transformer: is not run by local processes",
         ),
-        (GOOD + "  explainer: {minReplicas: 1}\n", "line 11: spec.explainer: is not run by local processes"),
-        (GOOD + "  canary: [{}]\n", "line 11: spec.canary: is for KServe's Standard mode"),
+        (
+            GOOD + "  explainer: {containers: [{name: a, image: b}]}\n",
+            "line 11: spec.explainer: is not run by local processes",
+        ),
+        (
+            GOOD + "  canary: [{predictor: {name: next}}]\n",
+            "line 11: spec.canary: is for KServe's Standard mode",
+        ),
         (in_model("env: [{value: x}]"), "spec.predictor.model.env[0].name: None is not a name"),
         (in_model("env: [{name: A}, null]"), "spec.predictor.model.env[1]: is empty"),
         (
@@ -301,20 +307,31 @@ def test_every_rule_says_which_field_breaks_it(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("line", "note"),
     [
-        ("timeout: 30", "spec.predictor.timeout"),
-        ("minReplicas: 2\n    maxReplicas: 4", "replicas other than one"),
-        ("containers: [{name: a, image: b}]", "spec.predictor.containers"),
-        ("  args: [--workers, '2']", "spec.predictor.model.args"),
+        ("timeout: 30", "timeout has no effect on local processes"),
+        ("minReplicas: 2", "minReplicas is one here: each revision has one process"),
+        ("minReplicas: 0", "minReplicas is one here: each revision has one process"),
+        ("maxReplicas: 4", "maxReplicas is one here: each revision has one process"),
+        ("containers: [{name: a, image: b}]", "containers has no effect on local processes"),
+        ("  args: [--workers, '2']", "model.args has no effect on local processes"),
         (
             "  env: [{name: TOKEN, valueFrom: {secretKeyRef: {name: s, key: k}}}]",
-            "spec.predictor.model.env, TOKEN (valueFrom)",
+            "model.env[0].valueFrom sets nothing here: only a cluster knows the value of TOKEN",
         ),
     ],
 )
 def test_what_local_processes_do_not_do_is_noted(line: str, note: str) -> None:
     made = parse(in_predictor(line), "dienst.yaml")
-    assert made.notes == (f"without effect on local processes: {note}",)
+    assert made.notes == (f"spec.predictor.{note}",)
     assert made.env == {}, "a value that only the cluster knows must not become an empty one"
+
+
+def test_the_older_ways_to_name_the_format_mean_the_same() -> None:
+    older = GOOD.partition("    model:")[0] + "    sklearn: {storageUri: models:/late-flights/1}\n"
+    made = parse(older, "dienst.yaml")
+    newer = parse(GOOD.replace("name: mlflow", "name: sklearn"), "dienst.yaml")
+    assert (made.model_format, made.storage_uri) == ("sklearn", "models:/late-flights/1")
+    assert made.document == newer.document
+    assert made.spec_digest == newer.spec_digest
 
 
 # -- what makes a revision ------------------------------------------------------------------

@@ -78,8 +78,8 @@ def test_what_standard_mode_ignores_is_noted() -> None:
     text = GOOD + "    minReplicas: 0\n    scaleMetric: concurrency\n"
     assert read(text, "Knative").notes == ()
     assert read(text, "Standard").notes == (
-        "without effect in KServe's Standard mode: minReplicas 0 (one replica stays)",
-        "without effect in KServe's Standard mode: scaleMetric concurrency (cpu and memory are)",
+        "spec.predictor.minReplicas 0 becomes 1 in Standard mode: one replica stays",
+        "spec.predictor.scaleMetric is Knative's; in Standard mode cpu and memory scale",
     )
 
 

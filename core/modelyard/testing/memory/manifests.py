@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.errors import ConfigError
-from modelyard.state import os_errors
+from modelyard.manifests import text_of
 
 #: The fields that are known at each path.
 FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -24,25 +24,29 @@ REQUIRED = ("metadata.name", "spec.predictor.model.storageUri")
 
 
 def read_manifest(file: Path) -> dict[str, Any]:
-    """The file's content, checked.
+    """The file's content, checked; see `parse_manifest`."""
+    return parse_manifest(text_of(file), str(file))
+
+
+def parse_manifest(text: str, where: str) -> dict[str, Any]:
+    """The text's content, checked.
 
     Raises:
         ConfigError: `manifest-invalid`, with the field's path and the nearest known name.
     """
-    with os_errors(file):
-        content = _parsed(file.read_text(encoding="utf-8"), file)
+    content = _parsed(text, where)
     if not isinstance(content, dict):
-        raise _invalid(file, "it is no mapping")
+        raise _invalid(where, "it is no mapping")
     for path, known in FIELDS.items():
-        _require_known(file, content, path, known)
+        _require_known(where, content, path, known)
     if content.get("kind") != "InferenceService":
-        raise _invalid(file, f"kind is {content.get('kind')!r}, not 'InferenceService'")
+        raise _invalid(where, f"kind is {content.get('kind')!r}, not 'InferenceService'")
     for path in REQUIRED:
         if not isinstance(_at(content, path), str):
-            raise _invalid(file, f"{path} is missing")
+            raise _invalid(where, f"{path} is missing")
     share = _at(content, "spec.predictor.canaryTrafficPercent")
     if share is not None and not (isinstance(share, int) and 0 <= share <= 100):
-        raise _invalid(file, f"spec.predictor.canaryTrafficPercent is {share!r}, not 0 to 100")
+        raise _invalid(where, f"spec.predictor.canaryTrafficPercent is {share!r}, not 0 to 100")
     return content
 
 
@@ -57,7 +61,7 @@ def without_canary(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in manifest["spec"]["predictor"].items() if k != "canaryTrafficPercent"}
 
 
-def _parsed(text: str, file: Path) -> Any:
+def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)  # JSON is YAML too, and needs no library
     except ValueError:
@@ -67,22 +71,22 @@ def _parsed(text: str, file: Path) -> Any:
 
         return yaml.safe_load(text)
     except ImportError:
-        raise _invalid(file, "it is not JSON, and pyyaml is not installed") from None
+        raise _invalid(where, "it is not JSON, and pyyaml is not installed") from None
     except yaml.YAMLError as fault:
-        raise _invalid(file, " ".join(str(fault).split())) from None
+        raise _invalid(where, " ".join(str(fault).split())) from None
 
 
-def _require_known(file: Path, content: Mapping[str, Any], path: str, known: tuple[str, ...]) -> None:
+def _require_known(where: str, content: Mapping[str, Any], path: str, known: tuple[str, ...]) -> None:
     part = _at(content, path) if path else content
     if part is None:
         return
     if not isinstance(part, Mapping):
-        raise _invalid(file, f"{path} is no mapping")
+        raise _invalid(where, f"{path} is no mapping")
     for name in part:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            where = f"{path}.{name}" if path else str(name)
-            raise _invalid(file, f"unknown field {where}" + (f"; did you mean '{near[0]}'?" if near else ""))
+            field = f"{path}.{name}" if path else str(name)
+            raise _invalid(where, f"unknown field {field}" + (f"; did you mean '{near[0]}'?" if near else ""))
 
 
 def _at(content: Any, path: str) -> Any:
@@ -91,5 +95,5 @@ def _at(content: Any, path: str) -> Any:
     return content
 
 
-def _invalid(file: Path, what: str) -> ConfigError:
-    return ConfigError("manifest-invalid", f"{file}: {what}", f"edit {file}")
+def _invalid(where: str, what: str) -> ConfigError:
+    return ConfigError("manifest-invalid", f"{where}: {what}", f"edit {where}")

@@ -14,12 +14,12 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from modelyard import state
-from modelyard.errors import EnvironmentFault, ModelyardError, NotFoundError
-from modelyard.records import Endpoint, RequestStats, Revision, now
+from modelyard.errors import ConfigError, EnvironmentFault, ModelyardError, NotFoundError, UsageError
+from modelyard.records import Endpoint, Finding, RequestStats, Revision, now
 from modelyard.stages import ResolvedModel, ServiceSpec, StageContext
 from modelyard.testing.contexts import answer
 from modelyard.testing.memory import inference, listeners
-from modelyard.testing.memory.manifests import canary_of, read_manifest, without_canary
+from modelyard.testing.memory.manifests import canary_of, parse_manifest, read_manifest, without_canary
 from modelyard.testing.models import ConstantModel
 
 
@@ -41,6 +41,16 @@ class MemoryServer:
                 old = {"manifest": None, "created": now().isoformat(), "revisions": []}
             self._deploy(name, old, content)
         return self.get(name)
+
+    def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
+        """See `Server.lint`; the first thing that is wrong, without its place."""
+        if mode is not None:
+            raise UsageError("mode-unknown", f"{mode!r} is no way to deploy here: there is only one")
+        try:
+            parse_manifest(text, where)
+        except ConfigError as fault:
+            return [Finding(level="error", file=where, line=1, field="", message=fault.message)]
+        return []
 
     def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:  # noqa: ARG002
         """See `Server.reconcile`."""

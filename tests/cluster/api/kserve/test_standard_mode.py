@@ -110,7 +110,7 @@ def test_revisions_are_replica_sets_and_a_forward_leads_to_them(
         assert first.ready
         assert first.url is not None
         assert first.url.startswith("http://127.0.0.1:")
-        assert "without effect in KServe's Standard mode: minReplicas 0" in first.message
+        assert "spec.predictor.minReplicas 0 becomes 1 in Standard mode" in first.message
         second = server.apply(write("flights", V2))
         assert [(r.number, r.version, r.traffic) for r in second.revisions] == [(2, "2", 100), (1, "1", 0)]
         assert second.url == first.url  # the forward stays

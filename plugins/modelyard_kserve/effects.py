@@ -1,0 +1,145 @@
+"""What a field really does: KServe ignores some that it takes, and local processes can't do everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelyard_kserve.documents import Level, Place, Said
+from modelyard_kserve.rules import LEGACY, implementations
+
+#: Model formats that the local model server loads.
+FORMATS = ("mlflow", "sklearn")
+#: Fields of the predictor that a local process honours.
+_HONOURED = {"model", *LEGACY, "logger", "canaryTrafficPercent", "minReplicas", "maxReplicas", "name"}
+#: Fields that change answers: to ignore them would be a lie.
+_REFUSED = {"batcher", "workerSpec"}
+_HONOURED_OF_MODEL = {"modelFormat", "storageUri", "env", "protocolVersion", "name", "runtime"}
+_NO_GATEWAY = "there is nothing in front of the pods that would do it"
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """A field of a component that a mode of KServe does not do as it seems."""
+
+    field: str
+    mode: str
+    when: Callable[[Any], bool]
+    message: str
+    level: Level = "warning"
+    hint: str = ""
+
+
+def _given(value: Any) -> bool:
+    return value is not None
+
+
+_ON_CLUSTERS = (
+    _Effect(
+        *("minReplicas", "Standard", lambda v: v == 0, "0 becomes 1 in Standard mode: one replica stays"),
+        hint="deploy it in Knative mode to scale to zero",
+    ),
+    _Effect(
+        *("scaleMetric", "Standard", lambda v: v in ("concurrency", "rps")),
+        "is Knative's; in Standard mode cpu and memory scale",
+        hint="scaleMetric: cpu",
+    ),
+    _Effect(
+        *("canaryTrafficPercent", "Standard", lambda v: v not in (None, 100)),
+        "has no effect in KServe's Standard mode: every new revision gets all traffic",
+        "error",
+        "leave it out, or deploy it in Knative mode",
+    ),
+    _Effect("containerConcurrency", "Standard", bool, f"limits nothing in Standard mode: {_NO_GATEWAY}"),
+    _Effect("deploymentStrategy", "Knative", _given, "has no effect in Knative mode: revisions replace pods"),
+    _Effect(
+        "autoScaling", "Knative", _given, "has no effect in Knative mode", hint="scaleMetric, scaleTarget"
+    ),
+    _Effect("scaleMetricType", "Knative", _given, "has no effect in Knative mode"),
+)
+
+
+def effects(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
+    """Everything in an InferenceService that does not do there what it says.
+
+    Args:
+        value: the document, which the webhook would take.
+        mode: `local`, `Knative` or `Standard`.
+    """
+    spec = value.get("spec") or {}
+    if mode == "local":
+        yield from _locally(spec)
+        return
+    for name in ("predictor", "transformer", "explainer"):
+        component = spec.get(name) or {}
+        yield from on_clusters(("spec", name), component, mode)
+        yield from _batched_v2(("spec", name), component)
+    if spec.get("canary") and mode == "Standard":
+        yield Said(
+            ("spec", "canary"),
+            "gets no traffic from KServe 0.20, whatever trafficPercent says",
+            hint="leave it out",
+        )
+
+
+def on_clusters(at: Place, component: Mapping[str, Any], mode: str) -> Iterator[Said]:
+    """What KServe takes in a component and does not do, and does not say either.
+
+    Example:
+        >>> [said.message for said in on_clusters(("spec", "predictor"), {"minReplicas": 0}, "Standard")]
+        ['0 becomes 1 in Standard mode: one replica stays']
+    """
+    for effect in _ON_CLUSTERS:
+        value = component.get(effect.field)
+        if effect.mode == mode and value is not None and effect.when(value):
+            yield Said((*at, effect.field), effect.message, effect.level, effect.hint)
+
+
+def _batched_v2(at: Place, component: Mapping[str, Any]) -> Iterator[Said]:
+    model = component.get("model") or {}
+    if component.get("batcher") and model.get("protocolVersion") in ("v2", "grpc-v2"):
+        message = "gathers requests of V1 (:predict) only; those of V2 pass it by"
+        yield Said((*at, "batcher"), message, "warning", "ask with V1")
+
+
+def _locally(spec: Mapping[str, Any]) -> Iterator[Said]:
+    for part in ("transformer", "explainer"):
+        if spec.get(part):
+            yield Said(("spec", part), "is not run by local processes yet", hint="leave it out here")
+    if spec.get("canary"):
+        hint = "use spec.predictor.canaryTrafficPercent"
+        yield Said(("spec", "canary"), f"is for KServe's Standard mode; {hint}")
+    at = ("spec", "predictor")
+    predictor = spec["predictor"]
+    for refused in sorted(_REFUSED & predictor.keys()):
+        yield Said((*at, refused), "would change answers and is not done by local processes")
+    (name,) = implementations(predictor)
+    if name == "containers":
+        message = "is an image of a container, which local processes can't run"
+        yield Said((*at, name), message, hint="name the model: spec.predictor.model")
+        return
+    yield from _model_locally((*at, name), name, predictor[name])
+    ignored = [key for key in predictor if key not in _HONOURED | _REFUSED]
+    yield from (_ignored((*at, key)) for key in ignored)
+    for key in ("minReplicas", "maxReplicas"):
+        if (predictor.get(key) or 1) != 1 or (key == "minReplicas" and predictor.get(key) == 0):
+            yield Said((*at, key), "is one here: each revision has one process", "warning")
+
+
+def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[Said]:
+    format_ = name if name != "model" else model["modelFormat"]["name"]
+    if format_ not in FORMATS:
+        place = (*at, "modelFormat", "name") if name == "model" else at
+        yield Said(place, f"{format_!r} is not served here; known: {', '.join(FORMATS)}")
+    if not model.get("storageUri"):
+        yield Said((*at, "storageUri"), "is missing: where the model lies")
+    for number, variable in enumerate(model.get("env") or []):
+        if variable.get("valueFrom"):
+            message = f"sets nothing here: only a cluster knows the value of {variable['name']}"
+            yield Said((*at, "env", number, "valueFrom"), message, "warning")
+    yield from (_ignored((*at, key)) for key in model if key not in _HONOURED_OF_MODEL)
+
+
+def _ignored(at: Place) -> Said:
+    return Said(at, "has no effect on local processes", "warning")

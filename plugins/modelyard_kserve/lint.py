@@ -1,0 +1,107 @@
+"""Everything that is to be said about a file of KServe's, before anybody applies it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from modelyard.errors import UsageError
+from modelyard.records import Finding
+from modelyard_kserve import kinds, rules
+from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted
+from modelyard_kserve.effects import effects
+from modelyard_kserve.schema import faults
+
+#: How it is deployed: by processes of this machine, or on a cluster in one of KServe's modes.
+Mode = Literal["local", "Knative", "Standard"]
+MODES: tuple[Mode, ...] = ("local", "Knative", "Standard")
+#: Says how a document will be deployed.
+ModeOf = Callable[[Mapping[str, Any]], Mode]
+SERVICE = ("serving.kserve.io/v1beta1", "InferenceService")
+_OURS = "serving.kserve.io/"
+
+
+def lint(text: str, where: str, mode_of: ModeOf) -> list[Finding]:
+    """What is wrong in a file, and what it says that will not be so.
+
+    Args:
+        text: YAML with any number of documents.
+        where: names the file.
+        mode_of: says how an InferenceService will be deployed.
+    """
+    try:
+        found = documents(text, where)
+    except Unreadable as fault:
+        return [Finding(level="error", file=where, line=fault.line, field="", message=str(fault))]
+    return [
+        Finding(
+            level=said.level,
+            file=where,
+            line=document.line(said.place),
+            field=dotted(said.place),
+            message=said.message,
+            hint=said.hint,
+        )
+        for document in found
+        for said in _about(document, mode_of)
+    ]
+
+
+def mode_named(name: str) -> Mode:
+    """A mode by its name in small letters, too.
+
+    Raises:
+        UsageError: `mode-unknown`.
+
+    Example:
+        >>> mode_named("knative")
+        'Knative'
+    """
+    for mode in MODES:
+        if mode.lower() == name.lower():
+            return mode
+    raise UsageError("mode-unknown", f"{name!r} is no way to deploy; known: {', '.join(MODES).lower()}")
+
+
+def service_findings(document: Document, mode: Mode) -> Iterator[Said]:
+    """About an InferenceService: first what is wrong with it, then what it does not do."""
+    wrong = [_without_secrets(said) for said in faults(document.value, "V1beta1InferenceService")]
+    if not wrong:
+        wrong = list(rules.inference_service(document.value, mode))
+    yield from wrong
+    if not wrong:
+        yield from effects(document.value, mode)
+
+
+def not_a_service(document: Document) -> Iterator[Said]:
+    """What keeps a document from being an InferenceService with a name."""
+    for key, wanted in zip(("apiVersion", "kind"), SERVICE):
+        if document.value.get(key) != wanted:
+            yield Said((key,), f"{document.value.get(key)!r:.80} is not '{wanted}'")
+    metadata = document.value.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        yield Said(("metadata",), f"{metadata!r:.60} is not a mapping")
+    elif not isinstance(metadata.get("name"), str):
+        yield Said(("metadata", "name"), f"{metadata.get('name')!r:.60} is not a name")
+
+
+def _about(document: Document, mode_of: ModeOf) -> Iterator[Said]:
+    version, kind = document.kind
+    if (version, kind) == SERVICE:
+        wrong = list(not_a_service(document))
+        yield from wrong or service_findings(document, mode_of(document.value))
+    elif (version, kind) in kinds.KINDS:
+        sdk, rule = kinds.KINDS[version, kind]
+        wrong = [_without_secrets(said) for said in faults(document.value, sdk)]
+        yield from wrong or [*kinds.metadata(document.value), *rule(document.value)]
+    elif kind == SERVICE[1] and str(version).startswith(("serving.", _OURS)):
+        yield Said(("apiVersion",), f"{version!r} is no more; its fields were others", hint=SERVICE[0])
+    else:
+        yield Said(("kind",), f"{kind!r:.60} is not looked at here", "info")
+
+
+def _without_secrets(said: Said) -> Said:
+    """About a value in `env`, without the value."""
+    _, is_not, kind = said.message.rpartition(" is not ")
+    return replace(said, message=f"the value is not {kind}") if "env" in said.place and is_not else said

@@ -1,0 +1,342 @@
+"""What `endpoints lint` says about KServe's files, and where."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelyard.records import Finding
+from modelyard_kserve.lint import Mode, lint
+
+pytest.importorskip("kserve")
+
+SERVICE = """\
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: late-flights
+spec:
+  predictor:
+    model:
+      modelFormat: {name: sklearn}
+      storageUri: s3://models/late-flights
+"""
+#: The line on which what `with_predictor` adds comes to stand.
+LINE = 10
+
+
+def with_predictor(line: str) -> str:
+    return f"{SERVICE}    {line}\n"
+
+
+def instead_of_model(lines: str) -> str:
+    return SERVICE.partition("    model:")[0] + lines
+
+
+def found(text: str, mode: Mode = "Knative") -> list[Finding]:
+    return lint(text, "dienst.yaml", lambda _: mode)
+
+
+def told(text: str, mode: Mode = "Knative") -> list[tuple[str, int, str]]:
+    return [(one.level, one.line, f"{one.field}: {one.message}") for one in found(text, mode)]
+
+
+def only(text: str, mode: Mode = "Knative") -> tuple[str, int, str]:
+    (one,) = told(text, mode)
+    return one
+
+
+def test_a_good_file_is_silent() -> None:
+    for mode in ("local", "Knative", "Standard"):
+        assert found(SERVICE, mode) == []
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    text = SERVICE.replace("storageUri", "storageUrl") + "    minReplica: 1\n    timeout: soon\n"
+    said = told(text)
+    assert [(level, line) for level, line, _ in said] == [("error", 9), ("error", 10), ("error", 11)]
+    assert "did you mean 'storageUri'?" in said[0][2]
+    assert "did you mean 'minReplicas'?" in said[1][2]
+
+
+# -- what the webhook refuses ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("minReplicas: -1", "minReplicas: -1 is less than 0"),
+        ("maxReplicas: -2", "maxReplicas: -2 is less than 0"),
+        ("minReplicas: 3\n    maxReplicas: 2", "minReplicas: 3 is more than maxReplicas, 2"),
+        ("containerConcurrency: -1", "containerConcurrency: is less than 0; 0 means no limit"),
+        ("canaryTrafficPercent: 101", "canaryTrafficPercent: 101 is not a percentage from 0 to 100"),
+        ("logger: {mode: loud}", "logger.mode: 'loud' is not all, request or response"),
+        ("scaleMetric: cpu", "scaleMetric: 'cpu' does not scale here; known: concurrency, rps"),
+        ("scaleMetric: rps\n    scaleTarget: 0", "scaleTarget: 0 is less than 1"),
+        ("workerSpec: {tensorParallelSize: 0}", "workerSpec.tensorParallelSize: 0 is less than 1"),
+        ("sklearn: {storageUri: s3://a/b}", "sklearn: stands beside 'model'; exactly one says what runs"),
+        (
+            "containers: [{name: kserve-container, image: x}]",
+            "containers: stands beside 'model'; exactly one says what runs",
+        ),
+        (
+            "containers: [{name: transformer-container, env: [{name: STORAGE_URI, value: s3://a/b}]}]",
+            "containers[0].env[0].name: a transformer beside the predictor gets no model",
+        ),
+        ("  storage: {key: s3}", ""),
+        ("  env: [{value: x}]", "model.env[0].name: None is not a name of an environment variable"),
+    ],
+    ids=lambda value: value.partition(":")[0].strip() if "\n" not in value else "",
+)
+def test_every_rule_about_a_component(line: str, said: str) -> None:
+    text = with_predictor(line)
+    assert told(text)[:1] == ([("error", told(text)[0][1], f"spec.predictor.{said}")] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("uri", "known"),
+    [
+        ("gs://a/b", True),
+        ("pvc://claim/model", True),
+        ("https://account.blob.core.windows.net/a/b", True),
+        ("hf://org/model:main", True),
+        ("oci://registry/model:1", True),
+        ("models:/late-flights@production", True),
+        ("runs:/0a1b/model", True),
+        ("model/here", True),
+        ("/mnt/models", True),
+        ("ftp://server/model", False),
+        ("S4://bucket/model", False),
+    ],
+)
+def test_where_a_model_may_lie(uri: str, known: bool) -> None:
+    said = told(SERVICE.replace("s3://models/late-flights", uri))
+    assert (said == []) is known
+    if not known:
+        assert said[0][:2] == ("error", 9)
+        assert "is no storage that KServe knows" in said[0][2]
+
+
+def test_a_runtime_may_bring_its_model_along() -> None:
+    text = SERVICE.partition("      storageUri")[0]
+    assert found(text) == []
+    assert only(text, "local")[2] == "spec.predictor.model.storageUri: is missing: where the model lies"
+
+
+def test_storage_by_key_goes_with_s3_alone() -> None:
+    text = SERVICE.replace("s3://", "gs://") + "      storage: {key: mine}\n"
+    assert only(text)[2] == (
+        "spec.predictor.model.storageUri: 'gs://models/late-flights' can't stand beside "
+        "'storage', only s3:// and hdfs:// can"
+    )
+
+
+@pytest.mark.parametrize(
+    ("annotation", "said"),
+    [
+        ("serving.kserve.io/autoscalerClass: vpa", "'vpa' is no autoscaler"),
+        ("serving.kserve.io/targetUtilizationPercentage: '0'", "'0' is not a whole number from 1 to 100"),
+        ("serving.kserve.io/targetUtilizationPercentage: many", "'many' is not a whole number"),
+    ],
+)
+def test_annotations_that_scale(annotation: str, said: str) -> None:
+    text = SERVICE.replace("metadata:\n", f"metadata:\n  annotations: {{{annotation}}}\n")
+    assert said in only(text)[2]
+
+
+def test_knative_scales_by_cpu_where_its_class_says_so() -> None:
+    text = with_predictor("scaleMetric: cpu\n    scaleTarget: 80")
+    annotated = text.replace(
+        "metadata:\n",
+        "metadata:\n  annotations: {autoscaling.knative.dev/class: hpa.autoscaling.knative.dev}\n",
+    )
+    assert found(annotated) == []
+    assert "is not a percentage from 1 to 100" in only(annotated.replace("80", "120"))[2]
+
+
+@pytest.mark.parametrize(
+    ("canaries", "said"),
+    [
+        ("[{trafficPercent: 10}]", "spec.canary[0].predictor.name: is missing"),
+        (
+            "[{predictor: {name: a}}, {predictor: {name: a}}]",
+            "spec.canary[1].predictor.name: 'a' stands there twice",
+        ),
+        (
+            "[{predictor: {name: a, maxReplicas: 3}}]",
+            "spec.canary[0].predictor.maxReplicas: is not for canaries",
+        ),
+        (
+            "[{predictor: {name: a}, trafficPercent: 101}]",
+            "spec.canary[0].trafficPercent: 101 is not a percentage",
+        ),
+        (
+            "[{predictor: {name: a}, trafficPercent: 60}, {predictor: {name: b}, trafficPercent: 60}]",
+            "spec.canary: their trafficPercent is 120 together",
+        ),
+    ],
+)
+def test_canaries_beside_the_predictor(canaries: str, said: str) -> None:
+    assert told(f"{SERVICE}  canary: {canaries}\n", "Standard")[0][2].startswith(said)
+
+
+def test_a_component_that_runs_nothing() -> None:
+    assert only(instead_of_model("    minReplicas: 1\n"))[2] == "spec.predictor.model: is missing"
+    said = only(SERVICE + "  transformer: {minReplicas: 1}\n")
+    assert said == ("error", LINE, "spec.transformer.containers: is missing")
+
+
+# -- what a field does there ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "mode", "level", "said"),
+    [
+        ("minReplicas: 0", "Standard", "warning", "0 becomes 1"),
+        ("minReplicas: 0", "Knative", None, ""),
+        ("scaleMetric: rps", "Standard", "warning", "is Knative's"),
+        ("canaryTrafficPercent: 20", "Standard", "error", "has no effect in KServe's Standard mode"),
+        ("canaryTrafficPercent: 20", "Knative", None, ""),
+        ("canaryTrafficPercent: 20", "local", None, ""),
+        ("containerConcurrency: 4", "Standard", "warning", "limits nothing"),
+        ("containerConcurrency: 0", "Standard", None, ""),
+        ("deploymentStrategy: {type: Recreate}", "Knative", "warning", "has no effect in Knative mode"),
+        ("deploymentStrategy: {type: Recreate}", "Standard", None, ""),
+        ("scaleMetricType: Utilization", "Knative", "warning", "has no effect in Knative mode"),
+        ("autoScaling: {metrics: []}", "Knative", "warning", "has no effect in Knative mode"),
+        ("timeout: 30", "local", "warning", "has no effect on local processes"),
+        ("batcher: {maxBatchSize: 8}", "local", "error", "would change answers"),
+        ("batcher: {maxBatchSize: 8}", "Knative", None, ""),
+    ],
+)
+def test_what_a_field_does_there(line: str, mode: Mode, level: str | None, said: str) -> None:
+    text = with_predictor(line)
+    if level is None:
+        assert found(text, mode) == []
+    else:
+        (one,) = found(text, mode)
+        assert (one.level, one.line) == (level, LINE)
+        assert said in one.message
+
+
+def test_the_batcher_passes_v2_by() -> None:
+    text = with_predictor("  protocolVersion: v2\n    batcher: {maxBatchSize: 8}")
+    assert only(text)[0] == "warning"
+    assert "those of V2 pass it by" in only(text)[2]
+
+
+def test_a_container_is_nothing_for_local_processes() -> None:
+    text = instead_of_model("    containers: [{name: kserve-container, image: ours}]\n")
+    assert found(text) == []
+    (one,) = found(text, "local")
+    assert (one.level, one.field) == ("error", "spec.predictor.containers")
+
+
+# -- other kinds, other files ---------------------------------------------------------------
+
+RUNTIME = """\
+apiVersion: serving.kserve.io/v1alpha1
+kind: ClusterServingRuntime
+metadata: {name: ours.v1}
+spec:
+  supportedModelFormats:
+  - {name: sklearn, version: "1", autoSelect: true, priority: 1}
+  protocolVersions: [v1, v2]
+  containers:
+  - name: kserve-container
+    image: ours
+    args: ["--model_name={{.Name}}"]
+    resources: {limits: {cpu: "1", memory: 2Gi}}
+"""
+MODEL = """\
+apiVersion: serving.kserve.io/v1alpha1
+kind: TrainedModel
+metadata: {name: first}
+spec:
+  inferenceService: many
+  model: {framework: sklearn, storageUri: "gs://models/first", memory: 256Mi}
+"""
+GRAPH = """\
+apiVersion: serving.kserve.io/v1alpha1
+kind: InferenceGraph
+metadata: {name: by-breed}
+spec:
+  nodes:
+    root:
+      routerType: Sequence
+      steps:
+      - {serviceName: cat-or-dog, name: first}
+      - {nodeName: breeds, name: second, data: $request, condition: "predictions.0==1"}
+    breeds:
+      routerType: Splitter
+      steps:
+      - {serviceName: a, weight: 60}
+      - {serviceName: b, weight: 40}
+"""
+
+
+@pytest.mark.parametrize("text", [RUNTIME, RUNTIME.replace("Cluster", ""), MODEL, GRAPH])
+def test_other_kinds_are_known(text: str) -> None:
+    assert found(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (RUNTIME.replace("supportedModelFormats", "supportedFormats"), "spec.supportedFormats: unknown"),
+        (RUNTIME.replace("priority: 1", "priority: 0"), "priority: 0 is less than 1"),
+        (
+            RUNTIME.replace("  protocol", "  - {name: sklearn, autoSelect: true, priority: 2}\n  protocol"),
+            "spec.supportedModelFormats[1].priority: 'sklearn' has another priority above, 1",
+        ),
+        (RUNTIME.partition("  containers")[0], "spec.containers: is missing"),
+        (RUNTIME.replace("ours.v1", "Ours"), "metadata.name: 'Ours' is not a name"),
+        (MODEL.replace("  inferenceService: many\n", ""), "spec.inferenceService: is missing"),
+        (MODEL.replace(", memory: 256Mi", ""), "spec.model.memory: is missing"),
+        (MODEL.replace("gs:", "ftp:"), "'ftp' is no storage"),
+        (MODEL.replace("first}", "first.one}", 1), "metadata.name: 'first.one' is not a name"),
+        (GRAPH.replace("root:", "start:"), "spec.nodes: has no 'root'"),
+        (GRAPH.replace("Sequence", "Chain"), "routerType: 'Chain' is none of Sequence"),
+        (GRAPH.replace("name: second", "name: first"), "'first' stands there twice"),
+        (GRAPH.replace("nodeName: breeds, ", ""), "steps[1]: says nobody to ask"),
+        (GRAPH.replace("nodeName: breeds", "nodeName: birds"), "there is no node 'birds'"),
+        (GRAPH.replace("nodeName: breeds", "nodeName: breeds, serviceName: c"), "exactly one of nodeName"),
+        (GRAPH.replace(", weight: 40", ""), "steps[1].weight: is missing"),
+        (GRAPH.replace("40", "30"), "spec.nodes.breeds.steps: their weights are 90 together"),
+    ],
+)
+def test_every_rule_about_another_kind(text: str, said: str) -> None:
+    assert any(said in message for _, _, message in told(text))
+    assert all(level == "error" for level, _, _ in told(text))
+
+
+def test_many_documents_have_lines_of_their_own() -> None:
+    text = f"{SERVICE}---\n{GRAPH.replace('40', '30')}---\n{with_predictor('minReplicas: -1')}"
+    lines = [(one.line, one.field) for one in found(text)]
+    start = SERVICE.count("\n") + 1
+    assert lines == [
+        (start + 13, "spec.nodes.breeds.steps"),
+        (start + GRAPH.count("\n") + 1 + LINE, "spec.predictor.minReplicas"),
+    ]
+
+
+def test_other_objects_in_the_file_are_named_and_left_alone() -> None:
+    text = f"apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\n---\n{SERVICE}"
+    assert only(text) == ("info", 2, "kind: 'Secret' is not looked at here")
+
+
+def test_the_first_version_of_the_api_is_no_more() -> None:
+    old = "apiVersion: serving.kubeflow.org/v1alpha2\nkind: InferenceService\nmetadata: {name: a}\n"
+    assert only(old)[2] == "apiVersion: 'serving.kubeflow.org/v1alpha2' is no more; its fields were others"
+
+
+@pytest.mark.parametrize("text", ["a: b: c", "{unclosed: [", "- a\n- b", "just text", "\x00"])
+def test_what_is_no_yaml_of_ours_is_a_finding_like_others(text: str) -> None:
+    (one,) = found(text)
+    assert (one.level, one.field, one.file) == ("error", "", "dienst.yaml")
+    assert "\n" not in one.message
+
+
+def test_no_finding_repeats_what_may_be_a_secret() -> None:
+    for env in ("[{name: PIN, value: 4711}]", "{PIN: '4711'}", "[{name: PIN=4711}]"):
+        for one in found(with_predictor(f"  env: {env}")):
+            assert "4711" not in one.message
