@@ -1,0 +1,284 @@
+"""The data plane's configuration: endpoints and the sockets of their revisions as files that Envoy watches.
+
+Envoy reads a bootstrap file once and follows four others (LDS, RDS, CDS, EDS): each is replaced whole, so
+that Envoy sees the old or the new one. A revision's sockets have priority 0, the activator, which holds
+requests until there is a replica, has priority 1: what a socket refuses goes there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelyard.state import write_json
+
+HOST = "127.0.0.1"
+#: Request header that names the revision: set by the split, read by the activator.
+REVISION_HEADER = "x-modelyard-revision"
+#: Request header with a whole number that decides the split instead of chance; for tests.
+SPLIT_HEADER = "x-modelyard-split"
+_TYPES = "type.googleapis.com/envoy"
+_HEADERS_SECONDS, _IDLE_SECONDS = 15, 3600
+#: Connections from callers at once, and requests to one revision that may wait for a connection.
+_CONNECTIONS, _PENDING = 4096, 4096
+
+
+@dataclass(frozen=True)
+class Share:
+    """A revision's part of an endpoint's traffic, in percent."""
+
+    revision: str
+    model: str
+    version: str
+    percent: int
+
+
+@dataclass(frozen=True)
+class Route:
+    """An endpoint: its names and who answers. `timeout` is in seconds."""
+
+    name: str
+    namespace: str
+    shares: tuple[Share, ...]
+    timeout: float = 300.0
+
+    @property
+    def path(self) -> str:
+        """Where it answers beside its host name."""
+        return f"/serving/{self.namespace}/{self.name}"
+
+    @property
+    def host(self) -> str:
+        """The host name that KServe gives it."""
+        return f"{self.name}-{self.namespace}.example.com"
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Everything that Envoy has to know.
+
+    Attributes:
+        folder: where the files lie.
+        port: where callers come.
+        activator: the activator's socket.
+        routes: the endpoints.
+        sockets: revision -> sockets of its replicas that are ready.
+    """
+
+    folder: Path
+    port: int
+    activator: Path
+    routes: tuple[Route, ...] = ()
+    sockets: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+
+
+def write(routing: Routing) -> None:
+    """Write what Envoy watches; clusters before the routes that name them."""
+    made = {"eds": _assignments(routing), "cds": _clusters(routing), "rds": _routes(routing)}
+    for place, resources in made.items():
+        _replace(routing.folder / f"{place}.json", resources)
+
+
+def write_first(routing: Routing, admin: Path) -> Path:
+    """Write everything that Envoy starts with; returns the file for `envoy -c`.
+
+    Args:
+        admin: the socket on which Envoy answers about itself.
+    """
+    write(routing)
+    _replace(routing.folder / "lds.json", [_listener(routing)])
+    bootstrap = routing.folder / "bootstrap.json"
+    write_json(
+        bootstrap,
+        {
+            "node": {"id": "modelyard", "cluster": "modelyard"},
+            "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
+            "dynamic_resources": {
+                f"{place}_config": _watched(routing.folder, place) for place in ("lds", "cds")
+            },
+        },
+        mode=0o600,
+    )
+    return bootstrap
+
+
+def _replace(file: Path, resources: Iterable[Mapping[str, Any]]) -> None:
+    write_json(file, {"resources": list(resources)}, mode=0o600)
+
+
+def _watched(folder: Path, place: str) -> dict[str, Any]:
+    return {
+        "resource_api_version": "V3",
+        "path_config_source": {"path": str(folder / f"{place}.json")},
+    }
+
+
+def _listener(routing: Routing) -> dict[str, Any]:
+    manager = {
+        "@type": f"{_TYPES}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "serving",
+        "codec_type": "AUTO",
+        "rds": {"route_config_name": "serving", "config_source": _watched(routing.folder, "rds")},
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{_TYPES}.extensions.filters.http.router.v3.Router"},
+            }
+        ],
+        # The caller's id stays, one without gets one, and the answer says it: it finds the prediction.
+        "preserve_external_request_id": True,
+        "always_set_request_id_in_response": True,
+        "normalize_path": True,
+        "request_headers_timeout": f"{_HEADERS_SECONDS}s",
+        "stream_idle_timeout": "300s",
+        "common_http_protocol_options": {"idle_timeout": f"{_IDLE_SECONDS}s"},
+        "server_header_transformation": "PASS_THROUGH",
+    }
+    return {
+        "@type": f"{_TYPES}.config.listener.v3.Listener",
+        "name": "serving",
+        "address": {"socket_address": {"address": HOST, "port_value": routing.port}},
+        "per_connection_buffer_limit_bytes": 1 << 20,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _routes(routing: Routing) -> list[dict[str, Any]]:
+    hosts = [
+        {
+            "name": route.host,
+            "domains": [route.host, f"{route.host}:*"],
+            "routes": [_health(), _route(route, "/")],
+        }
+        for route in routing.routes
+    ]
+    by_path = [_route(route, f"{route.path}/") for route in routing.routes]
+    hosts.append({"name": "paths", "domains": ["*"], "routes": [_health(), *by_path]})
+    return [
+        {
+            "@type": f"{_TYPES}.config.route.v3.RouteConfiguration",
+            "name": "serving",
+            "virtual_hosts": hosts,
+        }
+    ]
+
+
+def _health() -> dict[str, Any]:
+    return {"match": {"path": "/healthz"}, "direct_response": {"status": 200}}
+
+
+def _route(route: Route, prefix: str) -> dict[str, Any]:
+    return {
+        "match": {"prefix": prefix},
+        "route": {
+            "weighted_clusters": {
+                "clusters": [_weighted(share) for share in route.shares],
+                "header_name": SPLIT_HEADER,
+            },
+            "prefix_rewrite": "/",
+            "timeout": f"{route.timeout:g}s",
+            # A prediction that may have begun is not asked for again.
+            "retry_policy": {
+                "retry_on": "connect-failure,refused-stream,reset-before-request",
+                "num_retries": 3,
+                "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
+                "retry_priority": {
+                    "name": "envoy.retry_priorities.previous_priorities",
+                    "typed_config": {
+                        "@type": f"{_TYPES}.extensions.retry.priority.previous_priorities.v3"
+                        ".PreviousPrioritiesConfig",
+                        "update_frequency": 1,
+                    },
+                },
+            },
+        },
+    }
+
+
+def _weighted(share: Share) -> dict[str, Any]:
+    said = {
+        "x-modelyard-model": share.model,
+        "x-modelyard-version": share.version,
+        "x-modelyard-revision": share.revision,
+    }
+    return {
+        "name": share.revision,
+        "weight": share.percent,
+        "request_headers_to_add": [_header(REVISION_HEADER, share.revision)],
+        "response_headers_to_add": [_header(key, value) for key, value in said.items()],
+    }
+
+
+def _header(key: str, value: str) -> dict[str, Any]:
+    """A header as it is: Envoy takes `%` for a command."""
+    return {
+        "header": {"key": key, "value": value.replace("%", "%%")},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+
+
+def _revisions(routing: Routing) -> list[str]:
+    return sorted({share.revision for route in routing.routes for share in route.shares})
+
+
+def _clusters(routing: Routing) -> list[dict[str, Any]]:
+    return [
+        {
+            "@type": f"{_TYPES}.config.cluster.v3.Cluster",
+            "name": revision,
+            "type": "EDS",
+            "eds_cluster_config": {"eds_config": _watched(routing.folder, "eds")},
+            "connect_timeout": "1s",
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": f"{_TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions",
+                    "explicit_http_config": {"http_protocol_options": {}},
+                    "common_http_protocol_options": {"idle_timeout": "60s"},
+                }
+            },
+            "circuit_breakers": {
+                "thresholds": [{"max_connections": _CONNECTIONS, "max_pending_requests": _PENDING}]
+            },
+            # Without: one replica of two that is out would send everything to both again.
+            "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+            "outlier_detection": {
+                "consecutive_local_origin_failure": 3,
+                "split_external_local_origin_errors": True,
+                "interval": "1s",
+                "base_ejection_time": "1s",
+                "max_ejection_percent": 100,
+                "enforcing_consecutive_5xx": 0,
+                "enforcing_consecutive_gateway_failure": 0,
+                "enforcing_success_rate": 0,
+                "enforcing_local_origin_success_rate": 0,
+            },
+        }
+        for revision in _revisions(routing)
+    ]
+
+
+def _assignments(routing: Routing) -> list[dict[str, Any]]:
+    return [
+        {
+            "@type": f"{_TYPES}.config.endpoint.v3.ClusterLoadAssignment",
+            "cluster_name": revision,
+            "endpoints": [
+                {"priority": priority, "lb_endpoints": [_socket(path) for path in sockets]}
+                for priority, sockets in enumerate(_by_priority(routing, revision))
+            ],
+        }
+        for revision in _revisions(routing)
+    ]
+
+
+def _by_priority(routing: Routing, revision: str) -> list[Sequence[Path]]:
+    ready = routing.sockets.get(revision) or ()
+    return [sockets for sockets in (ready, (routing.activator,)) if sockets]
+
+
+def _socket(path: Path) -> dict[str, Any]:
+    return {"endpoint": {"address": {"pipe": {"path": str(path)}}}}
