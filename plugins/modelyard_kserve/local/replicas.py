@@ -1,16 +1,17 @@
-"""Model-server processes of a gateway: started on a Unix socket, watched, restarted, ended."""
+"""Model-server processes: started on a Unix socket, adopted, watched, restarted, ended."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import subprocess
+import hashlib
 import sys
 import time
 from pathlib import Path
 
+from modelyard.errors import EnvironmentFault
+from modelyard.processes import child_env
+from modelyard_kserve.local.children import Child
 from modelyard_kserve.local.desired import Wanted, is_private
 
 _BACKOFF = (0.2, 1.0, 3.0, 10.0)
@@ -18,7 +19,6 @@ _BACKOFF = (0.2, 1.0, 3.0, 10.0)
 _LOAD_AGAIN = 60.0
 #: A server that ran this long and then died is started again as if it had never failed.
 _SETTLED_SECONDS = 60.0
-_LOAD_FAILED = 3
 #: A few rows are scored fastest by one thread: OpenMP's teams spin for each other, and on two busy
 #: cores made a 3 ms answer of a boosted model take 180 ms. `env` in the manifest can say otherwise.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -32,16 +32,21 @@ class Replica:
         sockets: a folder with a short path: socket paths are limited to about 100 characters.
         name: the name under which it serves.
         log: where it writes.
+        records: a folder for the records of such processes.
+        root: the project's folder.
     """
 
-    def __init__(self, wanted: Wanted, sockets: Path, name: str, log: Path) -> None:
+    def __init__(
+        self, wanted: Wanted, sockets: Path, name: str, log: Path, records: Path, root: Path
+    ) -> None:
         self.wanted = wanted
-        self.socket = sockets / f"{wanted.number}.sock"
-        self._name, self._log = name, log
-        self._process: subprocess.Popen[bytes] | None = None
+        short = hashlib.sha256(f"{name} {wanted.key}".encode()).hexdigest()[:12]
+        self.socket = sockets / f"{short}.sock"
+        self._name = name
+        self._child = Child(records / f"{short}.json", log, root)
         self._failures = 0
         self._started = self._not_before = 0.0
-        self._log_from = 0
+        self._runs = False
         self.ready = False
         self.message = "loading the model"
         self.failed = False
@@ -49,12 +54,17 @@ class Replica:
     @property
     def pid(self) -> int | None:
         """The process id while it runs."""
-        return self._process.pid if self._process else None
+        return self._child.pid
+
+    def adopt(self) -> None:
+        """Take over the process that a controller before us started, if it runs."""
+        self._runs = self._child.adopt(self.wanted.key)
+        self._started = time.monotonic()
 
     async def tend(self) -> None:
         """Start it, notice that it is ready or gone, start it again; called every few milliseconds."""
         self.look()
-        if self._process is None:
+        if not self._runs:
             if time.monotonic() >= self._not_before:
                 self._start()
         elif self.ready and not self.socket.exists():
@@ -68,8 +78,9 @@ class Replica:
 
     def look(self) -> None:
         """Notice that it is gone."""
-        if self._process is not None and self._process.poll() is not None:
-            self._died(self._process)
+        pid = self._child.known
+        if self._runs and self._child.pid is None:
+            self._died(pid)
 
     def again(self) -> None:
         """Somebody asks for it anew: what failed before is tried at once."""
@@ -77,10 +88,15 @@ class Replica:
             self.failed, self.message = False, "loading the model"
             self._failures, self._not_before = 0, 0.0
 
+    async def end(self) -> None:
+        """TERM, then KILL after five seconds."""
+        self._runs = self.ready = False
+        await self._child.end()
+
     def _start(self) -> None:
         try:
             self._spawn()
-        except (OSError, ValueError) as fault:  # too many processes, a zero byte in `env`
+        except (EnvironmentFault, OSError, ValueError) as fault:  # too many processes, a zero byte in `env`
             self._note_failure(f"the model server can't be started: {fault}", failed=self._failures >= 2)
 
     def _spawn(self) -> None:
@@ -95,43 +111,24 @@ class Replica:
         argv += ["--folder", wanted.path, "--socket", str(self.socket)]
         argv += ["--name", self._name, "--version", wanted.version, "--digest", wanted.digest]
         argv += ["--trust-pickle"] if wanted.trust_pickle else []
-        with self._log.open("ab") as log:
-            self._log_from = log.tell()
-            self._process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**ONE_THREAD, **os.environ, **wanted.env},
-            )
-        self._started = time.monotonic()
+        env = {**ONE_THREAD, **child_env(), **wanted.env}
+        self._child.start(argv, env, wanted.key)
+        self._runs, self._started = True, time.monotonic()
 
-    def _died(self, process: subprocess.Popen[bytes]) -> None:
-        status = process.returncode
-        if process.stdin:
-            process.stdin.close()
+    def _died(self, pid: int | None) -> None:
         if self.ready and time.monotonic() - self._started > _SETTLED_SECONDS:
             self._failures = 0
-        self._process, self.ready = None, False
-        message = self._last_words(process.pid) or f"the model server ended with status {status}"
+        self._runs = self.ready = False
+        said = self._child.last_words(f"model server {pid}: ")
         # A model that can't be loaded will not load the next time either; say so at once.
-        self._note_failure(message, failed=status == _LOAD_FAILED or self._failures >= 2)
-        if status == _LOAD_FAILED:
+        self._note_failure(said or "the model server ended", failed=bool(said) or self._failures >= 2)
+        if said:
             self._not_before = time.monotonic() + _LOAD_AGAIN
 
     def _note_failure(self, message: str, *, failed: bool) -> None:
         self.message, self.failed = message, failed
         self._not_before = time.monotonic() + _BACKOFF[min(self._failures, len(_BACKOFF) - 1)]
         self._failures += 1
-
-    def _last_words(self, pid: int) -> str:
-        """What that process said, and not another one that writes to the same log."""
-        with contextlib.suppress(OSError), self._log.open("rb") as log:
-            log.seek(max(self._log_from, log.seek(0, os.SEEK_END) - 4000))
-            lines = log.read().decode(errors="replace").splitlines()
-            said = [line for line in lines if line.startswith(f"model server {pid}: ")]
-            return said[-1].removeprefix(f"model server {pid}: ") if said else ""
-        return ""
 
     async def _answers(self) -> bool:
         try:
@@ -146,20 +143,3 @@ class Replica:
         finally:
             writer.close()
         return b" 200 " in line
-
-    async def end(self) -> None:
-        """TERM, then KILL after five seconds."""
-        process, self.ready = self._process, False
-        if process is None:
-            return
-        if process.stdin:
-            process.stdin.close()
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 5
-        while process.poll() is None and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        self._process = None

@@ -1,0 +1,96 @@
+"""Processes that outlive who started them: a controller that was killed leaves them, its successor adopts them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from modelyard.errors import CorruptStateError
+from modelyard.processes import identity, spawn
+from modelyard.state import read_json, write_json
+
+
+class Child:
+    """One process with a record of it, by which it is found again.
+
+    The record is on disk before the process runs, so that nothing is ever started twice. What is left when
+    the whole service ends is ended with it: all children carry its mark.
+
+    Args:
+        record: the file of the record.
+        log: where the process writes.
+        cwd: the folder in which it runs.
+    """
+
+    def __init__(self, record: Path, log: Path, cwd: Path) -> None:
+        self._record, self._log, self._cwd = record, log, cwd
+        self._pid: int | None = None
+        self._identity = ""
+        #: Where in the log its own words begin.
+        self.log_from = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        if self._pid is not None and identity(self._pid) != self._identity:
+            self._pid = None
+        return self._pid
+
+    @property
+    def known(self) -> int | None:
+        """The process id, even when it has just gone."""
+        return self._pid
+
+    def adopt(self, key: str) -> bool:
+        """Take over the process that the record names, if it runs and was started for the same key."""
+        with contextlib.suppress(CorruptStateError, OSError):
+            known = read_json(self._record)
+            if isinstance(known, dict) and known.get("key") == key and isinstance(known.get("pid"), int):
+                self._pid, self._identity = known["pid"], str(known.get("identity"))
+                self.log_from = int(known.get("log_from") or 0)
+        return self.pid is not None
+
+    def start(self, argv: Sequence[str], env: Mapping[str, str], key: str) -> None:
+        """Start it anew. `key` says what it was started for.
+
+        Raises:
+            OSError: the system refuses.
+        """
+
+        def remember(pid: int, found: str) -> None:
+            self._pid, self._identity = pid, found
+            known = {"pid": pid, "identity": found, "key": key, "log_from": self.log_from}
+            write_json(self._record, known, mode=0o600)
+
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            self.log_from = log.tell()
+            spawn(argv, env=env, cwd=self._cwd, log=log, remember=remember)
+
+    async def end(self, grace: float = 5.0) -> None:
+        """TERM, then KILL after so many seconds; its record goes."""
+        pid = self.pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + grace
+            while self.pid is not None and time.monotonic() < deadline:
+                await asyncio.sleep(0.02)
+            with contextlib.suppress(ProcessLookupError):
+                if self.pid is not None:
+                    os.kill(pid, signal.SIGKILL)
+        self._record.unlink(missing_ok=True)
+
+    def last_words(self, prefix: str) -> str:
+        """The last line that begins with the prefix, since it was started; without the prefix."""
+        with contextlib.suppress(OSError), self._log.open("rb") as log:
+            log.seek(max(self.log_from, log.seek(0, os.SEEK_END) - 4000))
+            lines = log.read().decode(errors="replace").splitlines()
+            said = [line for line in lines if line.startswith(prefix)]
+            return said[-1].removeprefix(prefix) if said else ""
+        return ""

@@ -1,0 +1,213 @@
+"""The controller of a project's endpoints: makes what is there what was asked for.
+
+    python -m modelyard_kserve.local.controller --state FOLDER --port PORT --logs FOLDER --root FOLDER [--sink URL]
+
+It follows `endpoints/*/desired.json`, starts and ends model servers, tells Envoy and the activator where they
+are, and writes what is so to `observed.json`. Killed, it leaves all of them running: they answer on, and the next
+controller adopts them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from modelyard.processes import child_env
+from modelyard.state import write_json
+from modelyard_kserve.local import desired as states
+from modelyard_kserve.local import envoy
+from modelyard_kserve.local.admin import Admin
+from modelyard_kserve.local.children import Child
+from modelyard_kserve.local.service import Service
+
+_LOOK_EVERY = 0.05
+#: Seconds between two looks which revisions are idle.
+_COUNT_EVERY = 1.0
+
+
+class Controller:
+    """Everything behind one project's port.
+
+    Args:
+        state: the provider's folder; `endpoints/` lies in it.
+        port: where callers come.
+        logs: where everybody writes.
+        root: the project's folder.
+    """
+
+    def __init__(self, state: Path, port: int, logs: Path, root: Path) -> None:
+        self._endpoints, self._run = state / "endpoints", state / "run"
+        self._port, self._logs, self._root = port, logs, root
+        self._sockets = _private_folder(state)
+        self._admin = Admin(self._sockets / "admin.sock")
+        self._envoy = Child(self._run / "envoy.json", logs / "serving.log", root)
+        self._activator = Child(self._run / "activator.json", logs / "serving.log", root)
+        self._services: dict[str, Service] = {}
+        self._routing: envoy.Routing | None = None
+        self._board: object = None
+        self._said = ""
+        self._bell = asyncio.Event()
+        self._rung: set[str] = set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._run.mkdir(parents=True, exist_ok=True)
+        self._hang_up_the_bell()
+        counting = asyncio.create_task(self._count())
+        try:
+            await self._follow()
+        finally:
+            counting.cancel()
+
+    async def end(self) -> None:
+        """End everything."""
+        children = [self._envoy.end(), self._activator.end()]
+        await asyncio.gather(*children, *(service.end() for service in self._services.values()))
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    async def _follow(self) -> None:
+        while True:
+            # Each for itself: a damaged state file or a full disk must not end the care for the models.
+            steps = (self._look, self._tend, self._tell, self._keep_envoy, self._keep_activator)
+            said = "; ".join(filter(None, [await _tried(step) for step in steps]))
+            if said and said != self._said:
+                with contextlib.suppress(OSError):  # the disk of the log may be full as well
+                    print(f"controller: {said}", flush=True)
+            self._said = said
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._bell.wait(), 1 if said else _LOOK_EVERY)
+            self._bell.clear()
+
+    async def _look(self) -> None:
+        there = {file.parent.name for file in self._endpoints.glob(f"*/{states.DESIRED}")}
+        for name in sorted(there - self._services.keys()):
+            folder = self._endpoints / name
+            log = self._logs / f"endpoint-{name}.log"
+            self._services[name] = Service(folder, self._sockets, log, self._root)
+        for name in self._services.keys() - there:
+            await self._services.pop(name).end()
+        for service in self._services.values():
+            service.look()
+
+    async def _tend(self) -> None:
+        rung, self._rung = self._rung, set()
+        await asyncio.gather(*(service.tend(rung) for service in self._services.values()))
+
+    async def _tell(self) -> None:
+        """Envoy, the activator, and whoever reads `observed.json`."""
+        services = list(self._services.values())
+        board = {k: v for service in services for k, v in service.board().items()}
+        if board != self._board:
+            write_json(self._run / "board.json", board, mode=0o600)
+            self._board = board
+        routing = envoy.Routing(
+            folder=self._run,
+            port=self._port,
+            activator=self._sockets / "activator.sock",
+            routes=tuple(route for service in services if (route := service.route()) is not None),
+            sockets={k: v for service in services for k, v in service.sockets().items()},
+        )
+        if routing != self._routing:
+            envoy.write(routing)
+            self._routing = routing
+        for service in services:
+            service.write()
+
+    async def _keep_envoy(self) -> None:
+        if self._envoy.pid is not None or self._routing is None or self._envoy.adopt(str(self._port)):
+            return
+        bootstrap = envoy.write_first(self._routing, self._sockets / "admin.sock")
+        argv = [envoy.program(), "-c", str(bootstrap), "--log-level", "warn", "--use-dynamic-base-id"]
+        self._envoy.start([*argv, "--concurrency", "2"], child_env(), str(self._port))
+
+    async def _keep_activator(self) -> None:
+        if self._activator.pid is not None or self._activator.adopt("1"):
+            return
+        argv = [sys.executable, "-m", "modelyard_kserve.local.activator"]
+        argv += ["--socket", str(self._sockets / "activator.sock"), "--board", str(self._run / "board.json")]
+        self._activator.start([*argv, "--bell", str(self._sockets / "bell.sock")], child_env(), "1")
+
+    # -- who is wanted ----------------------------------------------------------------------
+
+    def _hang_up_the_bell(self) -> None:
+        path = self._sockets / "bell.sock"
+        path.unlink(missing_ok=True)
+        bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        bell.setblocking(False)
+        bell.bind(str(path))
+
+        def rung() -> None:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    self._rung.add(bell.recv(4096).decode(errors="replace"))
+                    self._bell.set()
+
+        asyncio.get_running_loop().add_reader(bell, rung)
+
+    async def _count(self) -> None:
+        """Which revisions answered something lately."""
+        while True:
+            await asyncio.sleep(_COUNT_EVERY)
+            if any(service.may_sleep for service in self._services.values()):
+                pattern = r"^cluster\..*\.upstream_rq_(total|active)$"
+                with contextlib.suppress(OSError):
+                    counted = await asyncio.to_thread(self._admin.counters, pattern)
+                    for service in self._services.values():
+                        service.note(counted)
+
+
+def _private_folder(state: Path) -> Path:
+    """A folder for sockets with a short path, which others can't enter. It is the same at every start,
+    so that the next controller finds what is there."""
+    folder = states.sockets(state)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if states.is_private(folder):
+        return folder
+    return Path(tempfile.mkdtemp(prefix="modelyard-"))  # somebody else made it first
+
+
+async def _tried(step: Callable[[], Awaitable[None]]) -> str:
+    """What went wrong in it, in one line."""
+    try:
+        await step()
+    except Exception as fault:
+        return f"{type(fault).__name__}: {' '.join(str(fault).split())}"
+    return ""
+
+
+def main() -> int:
+    """Follow until TERM, then end everything."""
+    options = argparse.ArgumentParser(prog="controller")
+    options.add_argument("--port", type=int, required=True)
+    for name in ("state", "logs", "root"):
+        options.add_argument(f"--{name}", type=Path, required=True)
+    given = options.parse_args()
+    asyncio.run(_until_told(Controller(given.state, given.port, given.logs, given.root)))
+    return 0
+
+
+async def _until_told(controller: Controller) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, told.set)
+    running = asyncio.create_task(controller.run())
+    waiting = asyncio.create_task(told.wait())
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    await controller.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
