@@ -24,6 +24,8 @@ from modelyard.records import Service, ServiceStatus, now
 from modelyard.stages import ServiceSpec
 from modelyard.state import locked, os_errors, read_json, write_json
 
+#: For services that start processes of their own: see `modelyard._spawn`.
+identity, spawn = _spawn.identity, _spawn.spawn
 _LOG_LIMIT = 10_000_000
 _FIELDS = {"argv", "health", "identity", "mark", "pid", "port", "ready", "spec", "started", "stopped"}
 _QUIET = {
@@ -119,7 +121,8 @@ class ProcessServices:
                 if not record["ready"]:  # whoever started it was killed while waiting
                     self._await(spec, record)
                 return self._service(spec.name, record)
-            self._end(spec.name, record)
+            if not spec.adopts:
+                self._end(spec.name, record)
             wanted = record["port"] if record else None
             record = self._started(spec, digest, wanted)
             service = self._service(spec.name, record)
@@ -161,8 +164,11 @@ class ProcessServices:
         raise AssertionError("unreachable")
 
     def _spawn(self, spec: ServiceSpec, digest: str, remembered: int | None) -> dict[str, Any]:
-        port = _spawn.free_port(remembered) if spec.port else None
         mark = self._mark(spec.name)
+        port = None
+        if spec.port:
+            left = spec.adopts and remembered and _spawn.family(mark)  # they hold the port
+            port = remembered if left else _spawn.free_port(remembered)
         record: dict[str, Any] = {
             "spec": digest,
             "argv": [part.replace("{port}", str(port)) for part in spec.argv],

@@ -49,6 +49,8 @@ class ServiceSpec:
         health: path of a GET that answers 200 when it is ready, e.g. `/healthz`; None: running is ready.
         port: False for a process that listens on no port.
         ready_timeout: seconds to wait for readiness.
+        adopts: True for a process whose children answer on when it dies: the next one is started beside
+            them and on the same port, instead of after their end.
     """
 
     name: str
@@ -57,6 +59,7 @@ class ServiceSpec:
     health: str | None = None
     port: bool = True
     ready_timeout: float = 60.0
+    adopts: bool = False
 
 
 class Services(Protocol):
