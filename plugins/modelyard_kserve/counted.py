@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from modelyard.records import RequestStats
 
@@ -58,6 +58,34 @@ def summed(expositions: Iterable[str]) -> list[RequestStats]:
                 elif sample.name == "modelyard_request_duration_seconds_bucket":
                     buckets[revision][float(sample.labels["le"])] += count
     return [_stats(revision, counts, buckets[revision]) for revision, counts in sorted(codes.items())]
+
+
+def by_envoy(exposition: str, revisions: Collection[str]) -> list[RequestStats]:
+    """What Envoy counted, per revision, sorted by its name; its clusters are named as revisions are.
+
+    Example:
+        >>> text = (
+        ...     'envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="a-1"} 3\\n'
+        ...     'envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="a-1",le="10"} 3\\n'
+        ...     'envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="a-1",le="+Inf"} 3\\n'
+        ... )
+        >>> [(one.requests, one.p50) for one in by_envoy(text, ["a-1"])]
+        [(3, 0.005)]
+    """
+    from prometheus_client.parser import text_string_to_metric_families
+
+    codes: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    buckets: defaultdict[str, Counter[float]] = defaultdict(Counter)
+    for family in text_string_to_metric_families(exposition):
+        for sample in family.samples:
+            name = sample.labels.get("envoy_cluster_name", "")
+            if name not in revisions:
+                continue
+            if sample.name == "envoy_cluster_upstream_rq" and "envoy_response_code" in sample.labels:
+                codes[name][int(sample.labels["envoy_response_code"])] += int(sample.value)
+            elif sample.name == "envoy_cluster_upstream_rq_time_bucket":
+                buckets[name][float(sample.labels["le"]) / 1000] += int(sample.value)
+    return [_stats(name, counts, buckets[name]) for name, counts in sorted(codes.items())]
 
 
 def quantile(share: float, buckets: Mapping[float, int]) -> float | None:

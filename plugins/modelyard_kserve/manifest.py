@@ -33,6 +33,7 @@ class Manifest:
         document: its values.
         mode: how it is deployed.
         canary: percent for the newest revision, or None.
+        least: replicas that stay when nobody asks.
         env: environment of the model server.
         spec_digest: identifies everything that makes a new revision when it changes.
         notes: what the file says that this target does not do.
@@ -46,6 +47,7 @@ class Manifest:
     storage_uri: str
     model_format: str
     canary: int | None
+    least: int
     logger: Logger | None
     env: Mapping[str, str]
     spec_digest: str
@@ -110,6 +112,7 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         storage_uri=model["storageUri"],
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
+        least=1 if predictor.get("minReplicas") is None else predictor["minReplicas"],
         logger=_logger(predictor.get("logger")),
         env=_env(model),
         spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),

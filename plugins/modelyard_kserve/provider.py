@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -18,15 +16,20 @@ from modelyard.digests import model_digest
 from modelyard.errors import ConflictError, CorruptStateError, EnvironmentFault, NotFoundError, UsageError
 from modelyard.records import Endpoint, Finding, RequestStats, Revision, now
 from modelyard.stages import ServiceSpec, StageContext
-from modelyard.state import locked
+from modelyard.state import locked, write_json
 from modelyard_kserve import manifest as manifests
 from modelyard_kserve.config import KserveSettings
-from modelyard_kserve.counted import asked, summed
+from modelyard_kserve.counted import by_envoy
 from modelyard_kserve.lint import lint, mode_named
 from modelyard_kserve.local import desired as states
+from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.manifest import Manifest
 
+#: The background process behind all endpoints of a project.
+SERVICE = "serving"
+#: Seconds that a deleted endpoint's processes may take to end.
+_ENDED_WITHIN = 20.0
 #: Revisions that are remembered; older ones can't get traffic any more.
 _KEPT = 10
 
@@ -52,27 +55,27 @@ class KserveServer:
     def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
         """See `Server.logs`."""
         self._desired(name)
-        return self._context.services.logs(_service(name), lines=lines)
+        return self._context.services.logs(f"endpoint-{name}", lines=lines)
 
     def statistics(self, name: str) -> list[RequestStats]:
-        """See `Server.statistics`; the gateway counts."""
-        self._desired(name)
-        service = self._context.services.get(_service(name))
-        if service is None or service.status != "running" or service.port is None:
+        """See `Server.statistics`; Envoy counts."""
+        wanted = self._desired(name)
+        service = self._context.services.get(SERVICE)
+        if service is None or service.status != "running":
             return []
-        address = ("127.0.0.1", service.port)
         try:
-            return summed([asked(partial(socket.create_connection, address))])
+            text = Admin(states.sockets(self._context.state) / "admin.sock").get("/stats/prometheus").decode()
         except OSError as fault:
             raise EnvironmentFault(
                 "endpoint-unreachable",
-                f"the gateway of '{name}' does not say what it counted: {fault}",
-                f"modelyard endpoints logs {name}",
+                f"Envoy does not say what it counted: {fault}",
+                "modelyard logs serving",
             ) from None
+        return by_envoy(text, {revision.name for revision in wanted.revisions})
 
     def services(self) -> Sequence[ServiceSpec]:
-        """See `Server.services`."""
-        return [self._spec(wanted) for name in self._names() if (wanted := self._undamaged(name))]
+        """See `Server.services`: one controller for all of them."""
+        return [self._spec()] if self._names() else []
 
     # -- changing ---------------------------------------------------------------------------
 
@@ -105,13 +108,23 @@ class KserveServer:
         with self._locked(name):
             with suppress(CorruptStateError):  # it goes away, whatever it says
                 self._desired(name)
-            self._context.services.forget(_service(name))
-            sockets = states.sockets(self._at(name))
-            if states.is_private(sockets):  # left by a gateway that was killed
-                shutil.rmtree(sockets, ignore_errors=True)
             shutil.rmtree(self._at(name))
+        if self._names():
+            self._gone(name)
+        else:
+            self._context.services.forget(SERVICE)
 
     # -- the steps --------------------------------------------------------------------------
+
+    def _gone(self, name: str) -> None:
+        """Until the controller has ended the endpoint's processes."""
+        records = self._context.state / "run" / "replicas"
+        deadline = time.monotonic() + _ENDED_WITHIN
+        while any(records.glob(f"{name}.*.json")) and time.monotonic() < deadline:
+            service = self._context.services.get(SERVICE)
+            if service is None or service.status != "running":
+                return  # the next one ends what it finds
+            time.sleep(0.05)
 
     def _applied(self, manifest: Manifest, wait: bool, *, keep_split: bool = False) -> Endpoint:
         with self._locked(manifest.name):
@@ -192,6 +205,7 @@ class KserveServer:
                 created=now().isoformat(),
                 notes=manifest.notes,
                 logger=logger,
+                least=manifest.least,
             )
         revisions = before.revisions
         if revision is not before.newest:
@@ -207,6 +221,7 @@ class KserveServer:
             revisions=revisions,
             notes=manifest.notes,
             logger=logger,
+            least=manifest.least,
         )
         return before if changed == before else replace(changed, generation=before.generation + 1)
 
@@ -236,7 +251,7 @@ class KserveServer:
 
     def _started(self, wanted: Desired, wait: bool) -> Endpoint:
         try:
-            service = self._context.services.start(self._spec(wanted))
+            service = self._context.services.start(self._spec())
         except EnvironmentFault:
             self._require_unchanged(wanted)
             raise
@@ -296,11 +311,11 @@ class KserveServer:
             )
 
     def _require_gateway(self, wanted: Desired) -> None:
-        service = self._context.services.get(_service(wanted.name))
+        service = self._context.services.get(SERVICE)
         if service is None or service.status != "running":
             raise EnvironmentFault(
                 "revision-failed",
-                f"the gateway of '{wanted.name}' ended before {wanted.newest.name} was ready",
+                f"the controller ended before {wanted.newest.name} was ready",
                 "modelyard up",
             )
 
@@ -308,15 +323,19 @@ class KserveServer:
         seen = states.observed(self._at(wanted.name))["revisions"]
         return bool(seen.get(str(wanted.newest.number), {}).get("failed"))
 
-    def _spec(self, wanted: Desired) -> ServiceSpec:
-        folder = self._at(wanted.name)
-        log = folder.parents[2] / "logs" / f"{_service(wanted.name)}.log"
-        argv = [sys.executable, "-m", "modelyard_kserve.local.gateway"]
-        argv += ["--folder", str(folder), "--port", "{port}", "--log", str(log)]
-        if wanted.logger and not wanted.logger.get("url"):
-            sink = self._context.event_sink()
-            argv += ["--sink", sink] if sink else []
-        return ServiceSpec(name=_service(wanted.name), argv=tuple(argv), health="/healthz")
+    def _spec(self) -> ServiceSpec:
+        state = self._context.state
+        argv = [sys.executable, "-m", "modelyard_kserve.local.controller"]
+        argv += ["--state", str(state), "--port", "{port}", "--root", str(self._context.root)]
+        argv += ["--logs", str(state.parent / "logs")]
+        self._say_sink()
+        return ServiceSpec(name=SERVICE, argv=tuple(argv), health="/healthz", adopts=True)
+
+    def _say_sink(self) -> None:
+        """Where payload events go; a monitor that was started anew may have another port."""
+        logged = [w for name in self._names() if (w := self._undamaged(name)) and w.logger]
+        if any(not wanted.logger.get("url") for wanted in logged if wanted.logger):
+            write_json(self._context.state / "sink.json", {"url": self._context.event_sink()}, mode=0o600)
 
     def _listed(self, name: str) -> Endpoint:
         """The endpoint; one with a damaged file says so, and does not hide the others."""
@@ -334,7 +353,7 @@ class KserveServer:
             )
 
     def _endpoint(self, wanted: Desired) -> Endpoint:
-        service = self._context.services.get(_service(wanted.name))
+        service = self._context.services.get(SERVICE)
         running = service is not None and service.status == "running"
         seen = states.observed(self._at(wanted.name))["revisions"] if running else {}
         ready = {r.number: bool(seen.get(str(r.number), {}).get("ready")) for r in wanted.revisions}
@@ -359,7 +378,7 @@ class KserveServer:
             message = "; ".join(["not running: modelyard up", *wanted.notes])
         return Endpoint(
             name=wanted.name,
-            url=service.url if service is not None and running else None,
+            url=f"{service.url}{_path(wanted)}" if service is not None and running else None,
             ready=running and any(ready[number] for number in split),
             storage_uri=wanted.storage_uri,
             revisions=tuple(revisions),
@@ -400,5 +419,5 @@ class KserveServer:
         return locked(self._folder / f"{name}.lock", doing=f"changing endpoint {name}")
 
 
-def _service(name: str) -> str:
-    return f"endpoint-{name}"
+def _path(wanted: Desired) -> str:
+    return f"/serving/{wanted.namespace}/{wanted.name}"

@@ -1,4 +1,4 @@
-"""Processes that outlive who started them: a controller that was killed leaves them, its successor adopts them."""
+"""Processes that outlive the controller that started them; its successor adopts them."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The controller of a project's endpoints: makes what is there what was asked for.
 
-    python -m modelyard_kserve.local.controller --state FOLDER --port PORT --logs FOLDER --root FOLDER [--sink URL]
+    python -m modelyard_kserve.local.controller --state FOLDER --port PORT --logs FOLDER --root FOLDER
 
 It follows `endpoints/*/desired.json`, starts and ends model servers, tells Envoy and the activator where they
-are, and writes what is so to `observed.json`. Killed, it leaves all of them running: they answer on, and the next
-controller adopts them.
+are, and writes what is so to `observed.json`. Killed, it leaves all of them running: they answer on, and the
+next controller adopts them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from modelyard.processes import child_env
-from modelyard.state import write_json
+from modelyard.state import read_json, write_json
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local import envoy
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.children import Child
+from modelyard_kserve.local.replicas import Places
 from modelyard_kserve.local.service import Service
 
 _LOOK_EVERY = 0.05
@@ -44,9 +45,10 @@ class Controller:
     """
 
     def __init__(self, state: Path, port: int, logs: Path, root: Path) -> None:
-        self._endpoints, self._run = state / "endpoints", state / "run"
-        self._port, self._logs, self._root = port, logs, root
+        self._state, self._endpoints, self._run = state, state / "endpoints", state / "run"
+        self._port = port
         self._sockets = _private_folder(state)
+        self._places = Places(self._run, self._sockets, logs, root)
         self._admin = Admin(self._sockets / "admin.sock")
         self._envoy = Child(self._run / "envoy.json", logs / "serving.log", root)
         self._activator = Child(self._run / "activator.json", logs / "serving.log", root)
@@ -59,7 +61,7 @@ class Controller:
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._run.mkdir(parents=True, exist_ok=True)
+        (self._run / "replicas").mkdir(parents=True, exist_ok=True)
         self._hang_up_the_bell()
         counting = asyncio.create_task(self._count())
         try:
@@ -89,9 +91,7 @@ class Controller:
     async def _look(self) -> None:
         there = {file.parent.name for file in self._endpoints.glob(f"*/{states.DESIRED}")}
         for name in sorted(there - self._services.keys()):
-            folder = self._endpoints / name
-            log = self._logs / f"endpoint-{name}.log"
-            self._services[name] = Service(folder, self._sockets, log, self._root)
+            self._services[name] = Service(self._endpoints / name, self._places)
         for name in self._services.keys() - there:
             await self._services.pop(name).end()
         for service in self._services.values():
@@ -118,7 +118,9 @@ class Controller:
         if routing != self._routing:
             envoy.write(routing)
             self._routing = routing
+        sink = (read_json(self._state / "sink.json") or {}).get("url")
         for service in services:
+            service.say_logging(sink)
             service.write()
 
     async def _keep_envoy(self) -> None:

@@ -61,6 +61,8 @@ class Desired:
     created: str
     notes: tuple[str, ...] = ()
     logger: Mapping[str, Any] | None = None
+    #: The replicas that stay when nobody asks; 0: none does.
+    least: int = 1
 
     @property
     def newest(self) -> Wanted:

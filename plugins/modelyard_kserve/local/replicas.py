@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard.errors import EnvironmentFault
@@ -24,26 +25,40 @@ _SETTLED_SECONDS = 60.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the processes of a project lie.
+
+    Attributes:
+        run: the controller's records, and what it writes for others.
+        sockets: a folder with a short path: socket paths are limited to about 100 characters.
+        logs: where everybody writes.
+        root: the project's folder.
+    """
+
+    run: Path
+    sockets: Path
+    logs: Path
+    root: Path
+
+
 class Replica:
     """The process behind one model; several revisions of the same model share it.
 
     Args:
         wanted: the first revision that needs it.
-        sockets: a folder with a short path: socket paths are limited to about 100 characters.
         name: the name under which it serves.
-        log: where it writes.
-        records: a folder for the records of such processes.
-        root: the project's folder.
+        places: where everything lies.
     """
 
-    def __init__(
-        self, wanted: Wanted, sockets: Path, name: str, log: Path, records: Path, root: Path
-    ) -> None:
+    def __init__(self, wanted: Wanted, name: str, places: Places) -> None:
         self.wanted = wanted
         short = hashlib.sha256(f"{name} {wanted.key}".encode()).hexdigest()[:12]
-        self.socket = sockets / f"{short}.sock"
+        self.socket = places.sockets / f"{short}.sock"
         self._name = name
-        self._child = Child(records / f"{short}.json", log, root)
+        log = places.logs / f"endpoint-{name}.log"
+        self._logging = places.run / f"{name}.logging.json"
+        self._child = Child(places.run / "replicas" / f"{name}.{short}.json", log, places.root)
         self._failures = 0
         self._started = self._not_before = 0.0
         self._runs = False
@@ -110,6 +125,7 @@ class Replica:
         argv = [sys.executable, "-m", "modelyard_kserve.local.model_server"]
         argv += ["--folder", wanted.path, "--socket", str(self.socket)]
         argv += ["--name", self._name, "--version", wanted.version, "--digest", wanted.digest]
+        argv += ["--logging", str(self._logging)]
         argv += ["--trust-pickle"] if wanted.trust_pickle else []
         env = {**ONE_THREAD, **child_env(), **wanted.env}
         self._child.start(argv, env, wanted.key)

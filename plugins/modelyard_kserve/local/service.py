@@ -13,7 +13,7 @@ from modelyard.state import write_json
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.envoy import Route, Share
-from modelyard_kserve.local.replicas import Replica
+from modelyard_kserve.local.replicas import Places, Replica
 
 #: Seconds without a request after which a revision that may scale to zero does.
 _IDLE_SECONDS = 60.0
@@ -28,13 +28,11 @@ class Service:
 
     Args:
         folder: the endpoint's folder.
-        sockets: where sockets lie.
-        log: where its model servers write.
-        root: the project's folder.
+        places: where processes lie.
     """
 
-    def __init__(self, folder: Path, sockets: Path, log: Path, root: Path) -> None:
-        self._folder, self._sockets, self._log, self._root = folder, sockets, log, root
+    def __init__(self, folder: Path, places: Places) -> None:
+        self._folder, self._places = folder, places
         self._desired: Desired | None = None
         self._stamp: tuple[int, int] | None = None
         self._replicas: dict[str, Replica] = {}
@@ -43,6 +41,7 @@ class Service:
         self._totals: dict[str, int] = {}
         self._recent: list[str] = []
         self._leaving: set[asyncio.Task[None]] = set()
+        self._logging: object = self  # unlike everything that was ever said
         self._written: Any = None
         self._written_stamp: tuple[int, int] | None = None
 
@@ -106,9 +105,7 @@ class Service:
                 self._replicas[key] = self._made(replica.wanted)
 
     def _made(self, revision: Wanted) -> Replica:
-        name = self._folder.name
-        records = self._folder / "replicas"
-        replica = Replica(revision, self._sockets, name, self._log, records, self._root)
+        replica = Replica(revision, self._folder.name, self._places)
         replica.adopt()
         return replica
 
@@ -181,12 +178,29 @@ class Service:
             if (replica := self._replicas.get(revision.key)) is not None
         }
 
+    def say_logging(self, sink: str | None) -> None:
+        """Write where payload events go, for the model servers, which follow that file."""
+        wanted = self._desired
+        if wanted is None:
+            return
+        said = None
+        if wanted.logger:
+            said = {
+                "url": wanted.logger.get("url") or sink,
+                "mode": wanted.logger["mode"],
+                "metadata_headers": list(wanted.logger["metadata_headers"]),
+                "service": wanted.name,
+                "namespace": wanted.namespace,
+            }
+        if said != self._logging:
+            write_json(self._places.run / f"{wanted.name}.logging.json", said, mode=0o600)
+            self._logging = said
+
     def _ready(self) -> dict[int, bool]:
         """A revision that sleeps is ready: it answers when it is asked."""
         assert self._desired is not None
         return {
-            r.number: r.key in self._asleep
-            or bool((replica := self._replicas.get(r.key)) and replica.ready)
+            r.number: r.key in self._asleep or bool((replica := self._replicas.get(r.key)) and replica.ready)
             for r in self._desired.revisions
         }
 
