@@ -1,7 +1,7 @@
 """The data plane's configuration: endpoints and the sockets of their revisions as files that Envoy watches.
 
-Envoy reads a bootstrap file once and follows four others (LDS, RDS, CDS, EDS): each is replaced whole, so
-that Envoy sees the old or the new one. A revision's sockets have priority 0, the activator, which holds
+Envoy reads a bootstrap file once and follows others (LDS, RDS, CDS, and EDS per revision): each is replaced
+whole, so that Envoy sees the old or the new one. A revision's sockets have priority 0, the activator, which holds
 requests until there is a replica, has priority 1: what a socket refuses goes there.
 """
 
@@ -90,9 +90,10 @@ def program() -> str:
 
 def write(routing: Routing) -> None:
     """Write what Envoy watches; clusters before the routes that name them."""
-    made = {"eds": _assignments(routing), "cds": _clusters(routing), "rds": _routes(routing)}
-    for place, resources in made.items():
-        _replace(routing.folder / f"{place}.json", resources)
+    for assignment in _assignments(routing):
+        _replace(routing.folder / f"{assignment['cluster_name']}.eds.json", [assignment])
+    _replace(routing.folder / "cds.json", _clusters(routing))
+    _replace(routing.folder / "rds.json", _routes(routing))
 
 
 def write_first(routing: Routing, admin: Path) -> Path:
@@ -246,7 +247,7 @@ def _clusters(routing: Routing) -> list[dict[str, Any]]:
             "@type": f"{_TYPES}.config.cluster.v3.Cluster",
             "name": revision,
             "type": "EDS",
-            "eds_cluster_config": {"eds_config": _watched(routing.folder, "eds")},
+            "eds_cluster_config": {"eds_config": _watched(routing.folder, f"{revision}.eds")},
             "connect_timeout": "1s",
             "typed_extension_protocol_options": {
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
