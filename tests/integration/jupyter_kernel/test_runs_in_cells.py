@@ -40,6 +40,7 @@ run.log({"loss": float("nan")})
 """
 LIVE = """import time
 from IPython.display import display
+from modelyard_jupyter.folders import Folders
 from modelyard_jupyter.widgets import LiveMetrics, RunTable
 
 with yard.run("live") as run:
