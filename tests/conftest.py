@@ -49,6 +49,22 @@ def _set_up() -> None:
 _set_up()
 
 
+class Folder(pytest.Package):
+    """A folder of tests, with whose last test its fixtures of scope `package` end.
+
+    pytest takes folders with an `__init__.py` alone for packages; in others such fixtures, and the servers
+    behind them, would stay until everything is over, and slow down whatever comes after.
+    """
+
+    def setup(self) -> None:
+        """There is no `__init__.py` to import."""
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector:
+    """Every folder is one."""
+    return Folder.from_parent(parent, path=path)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_process_is_left_behind() -> Iterator[None]:
     """Ends with an error that names what tests left running, and by which test it was started."""

@@ -220,9 +220,7 @@ class Endpoints(Area):
             ConfigError: `manifest-invalid`, with the field's path.
             EnvironmentFault: `revision-failed`: the old revision still answers.
         """
-        file = Path(manifest)
-        if not file.is_absolute() and not file.exists():
-            file = self._yard.root / file
+        file = self._place(manifest)
         if not file.is_file():
             raise NotFoundError(
                 "manifest-not-found",
@@ -243,7 +241,7 @@ class Endpoints(Area):
             NotFoundError: `manifest-not-found`.
         """
         found: _Findings = []
-        for file in manifests.files([Path(place) for place in places]):
+        for file in manifests.files([self._place(place) for place in places]):
             found += self.lint_text(manifests.text_of(file), str(file), mode=mode)
         return found
 
@@ -289,6 +287,11 @@ class Endpoints(Area):
             EnvironmentFault: `endpoint-unreachable`.
         """
         return self._yard.server.statistics(name)
+
+    def _place(self, named: str | Path) -> Path:
+        """What is meant: seen from here, else from the project's folder."""
+        place = Path(named)
+        return place if place.is_absolute() or place.exists() else self._yard.root / place
 
     def _deployed(self, endpoint: Endpoint) -> Endpoint:
         # A model from a plain folder is no version of anybody's, so there is no profile to watch it by.

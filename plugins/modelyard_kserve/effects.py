@@ -53,13 +53,7 @@ _ON_CLUSTERS = (
     ),
     _Effect("containerConcurrency", "Standard", bool, f"limits nothing in Standard mode: {_NO_GATEWAY}"),
     _Effect("deploymentStrategy", "Knative", _given, "has no effect in Knative mode: revisions replace pods"),
-    _Effect(
-        "autoScaling",
-        "Knative",
-        _given,
-        "has no effect in Knative mode",
-        hint="use scaleMetric and scaleTarget",
-    ),
+    _Effect("autoScaling", "Knative", _given, "has no effect in Knative mode", hint="use scaleMetric"),
     _Effect("scaleMetricType", "Knative", _given, "has no effect in Knative mode"),
 )
 

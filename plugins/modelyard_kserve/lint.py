@@ -61,7 +61,11 @@ def mode_named(name: str) -> Mode:
     for mode in MODES:
         if mode.lower() == name.lower():
             return mode
-    raise UsageError("mode-unknown", f"{name!r} is no way to deploy; known: {', '.join(MODES).lower()}")
+    raise UsageError(
+        "mode-unknown",
+        f"{name!r} is no way to deploy; known: {', '.join(MODES).lower()}",
+        "modelyard endpoints lint FILE --target knative",
+    )
 
 
 def service_findings(document: Document, mode: Mode) -> Iterator[Said]:

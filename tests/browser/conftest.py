@@ -226,7 +226,7 @@ class Lab:
 _FAILED = pytest.StashKey[bool]()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser_kit() -> Any:
     """`start_server`, `modelyard` and `python` for modules with projects of their own."""
     return sys.modules[__name__]
@@ -280,7 +280,7 @@ def open_lab(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Callable
         assert not ours, ours
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The demo's project with its endpoint up, in a folder with a space and an umlaut."""
     folder = tmp_path_factory.mktemp("browser") / "arbeit" / "späte Flüge"
@@ -290,7 +290,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     modelyard("--project", str(folder), "down")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo_server(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server above the demo's project."""
     yield from start_server(demo.parent, tmp_path_factory.mktemp("home"))

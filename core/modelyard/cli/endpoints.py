@@ -183,7 +183,9 @@ def _stdin() -> str:
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as fault:
-        raise ConfigError("manifest-invalid", f"<stdin>: it is not UTF-8 text: {fault}") from None
+        raise ConfigError(
+            "manifest-invalid", f"<stdin>: it is not UTF-8 text: {fault}", "save it as UTF-8"
+        ) from None
 
 
 def _print_findings(found: list[Finding]) -> None:

@@ -234,6 +234,17 @@ describe('a promotion', () => {
     assert.deepEqual(asking.asked[1].query, { version: '2', alias: 'staging' });
     assert.equal(form.typed.reason, 'try');
   });
+
+  it('takes back that its plan is not loaded as soon as it is', async () => {
+    const form = promoting(server({ gets: [plan()], posts: [MOVE] }));
+    form.type({ reason: 'better' });
+    const loaded = form.load();
+    const tried = form.submit();
+    assert.ok(form.faults.plan);
+    await loaded;
+    assert.equal(await tried, null);
+    assert.deepEqual(form.faults, {});
+  });
 });
 
 describe('a roll back', () => {

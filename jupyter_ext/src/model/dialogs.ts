@@ -58,15 +58,14 @@ abstract class Asked<Plan> {
         this.problem = refusalOf(error).problem;
       }
     }
+    this.recheck();
     this.tell();
   }
 
   /** Take over what was typed. */
   type(typed: Partial<Typed>): void {
     this.typed = { ...this.typed, ...typed };
-    if (Object.keys(this.faults).length) {
-      this.faults = this.check();
-    }
+    this.recheck();
     this.tell();
   }
 
@@ -97,6 +96,13 @@ abstract class Asked<Plan> {
   protected abstract ask(): Promise<Plan>;
   protected abstract change(key: string): Promise<Move>;
   protected abstract check(): Faults;
+
+  /** A fault that was said goes as soon as it is mended, by typing or by the plan that was waited for. */
+  private recheck(): void {
+    if (Object.keys(this.faults).length) {
+      this.faults = this.check();
+    }
+  }
 
   private async refuse(error: unknown): Promise<void> {
     this.refused = refusalOf(error).problem;

@@ -26,7 +26,7 @@ def _told(name: str, otherwise: Path) -> Path:
     return Path(os.environ.get(f"MODELYARD_TEST_CLUSTER_{name}") or otherwise)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def light_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The cluster's API, as its administrator. Pods run without running; webhooks are left out."""
     light = _told("TOOLS", _SHARED / "tools" / "cluster") / "light"
@@ -78,7 +78,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def manifests() -> Path:
     """The folder with the published manifests of KServe, Knative and others."""
     folder = _told("MANIFESTS", _SHARED / "manifests")

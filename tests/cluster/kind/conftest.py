@@ -168,7 +168,7 @@ def eventually(ask: Callable[[], Any], what: str, seconds: float = 90) -> Any:
     return answer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bundle() -> Path:
     """The bundle; without one these tests are skipped."""
     reason = CACHE / "reason"

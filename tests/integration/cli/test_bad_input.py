@@ -132,6 +132,33 @@ def _endpoint(project: Path, name: str) -> Path:
     return project / ".modelyard" / "kserve" / "endpoints" / name / "desired.json"
 
 
+def test_files_are_linted_from_anywhere_and_nothing_is_applied(project: Path, tmp_path: Path) -> None:
+    good = (
+        "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata: {name: sunny}\n"
+        "spec:\n  predictor:\n    sklearn: {storageUri: model}\n    minReplicas: 0\n"
+    )
+    (project / "serving").mkdir()
+    (project / "serving" / "sunny.yaml").write_text(good)
+    (project / "serving" / "torn.yml").write_text("{unclosed: [")
+    folder = modelyard("--project", str(project), "endpoints", "lint", "serving", cwd=tmp_path)
+    assert folder.returncode == 3
+    assert "sunny.yaml:7: warning: spec.predictor.minReplicas: is one here" in folder.stdout
+    assert "torn.yml:1: error: column 13: " in folder.stdout
+    assert folder.stdout.endswith("1 error, 1 warning\n")
+    asked = ("endpoints", "lint", "-", "--target", "standard", "--json")
+    typed = modelyard(*asked, cwd=project, typed=good)
+    (found,) = json.loads(typed.stdout)
+    assert (typed.returncode, found["level"], found["line"]) == (0, "warning", 7)
+    assert "0 becomes 1" in found["message"]
+    refused(modelyard("endpoints", "lint", "gone.yaml", cwd=project), 4, "manifest-not-found")
+    refused(
+        modelyard("endpoints", "lint", "-", "--target", "nomad", cwd=project, typed=good), 2, "mode-unknown"
+    )
+    (project / "latin.yaml").write_bytes(b"name: sp\xe4t")
+    refused(modelyard("endpoints", "lint", "latin.yaml", cwd=project), 3, "manifest-invalid")
+    assert json.loads(modelyard("endpoints", "list", "--json", cwd=project).stdout) == []
+
+
 def test_up_is_over_when_every_endpoint_answers(project: Path) -> None:
     _endpoint(project, "sunny")
     assert modelyard("down", cwd=project).returncode == 0

@@ -61,7 +61,7 @@ class Watched:
         return psutil.Process(service.pid)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def reference() -> Reference:
     import pandas as pd
 

@@ -23,6 +23,7 @@ import modelyard
 from modelyard.records import Run
 from modelyard.yard import Yard
 from modelyard_jupyter import cells, projects
+from modelyard_jupyter.folders import Folders
 
 EVIL = "späte <script>alert(1)</script>"
 OPEN = "import modelyard\nyard = modelyard.open()"
@@ -118,7 +119,7 @@ def test_a_run_carries_the_cell_its_number_its_text_and_the_notebook(executed: E
 def test_the_cell_shows_the_run_once_and_how_it_ended(executed: Executed, yard: Yard) -> None:
     (shown,) = executed.shown(1)
     run = executed.run(EVIL)
-    (served,) = projects.find(yard.root.parent)
+    (served,) = projects.find(yard.root.parent, Folders())
     assert shown[cells.MIME_TYPE] == {
         "project": served.id,
         "run": run.id,

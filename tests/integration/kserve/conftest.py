@@ -233,12 +233,12 @@ class Callers:
             time.sleep(0.002)
 
 
-@pytest.fixture(scope="session", name="post")
+@pytest.fixture(scope="package", name="post")
 def _post() -> Callable[..., tuple[int, http.client.HTTPMessage, str]]:
     return post
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def callers() -> Callable[[str, str], Callers]:
     return Callers
 
@@ -255,22 +255,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.fixture(scope="session", name="within")
+@pytest.fixture(scope="package", name="within")
 def _within() -> Callable[[float, Callable[[], bool]], bool]:
     return within
 
 
-@pytest.fixture(scope="session", name="runs")
+@pytest.fixture(scope="package", name="runs")
 def _runs() -> Callable[[psutil.Process], bool]:
     return runs
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def rows() -> list[dict[str, Any]]:
     return [dict(row) for row in ROWS]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sample]:
     """Versions 1 and 2: the same data, opposite labels."""
     import mlflow.sklearn
@@ -298,7 +298,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sample]:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def new_project(
     samples: dict[str, Sample], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Project]]:

@@ -44,7 +44,7 @@ class Project:
         return address(self.database)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def open_project() -> Callable[..., Project]:
     """Opens the folder as a project, with `[providers.mlflow]` settings as keywords."""
 
@@ -59,7 +59,7 @@ def open_project() -> Callable[..., Project]:
     return opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def empty_store(
     open_project: Callable[..., Project], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Path], None]:
@@ -95,7 +95,7 @@ def project(
     return open_project(root)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a Python script in another process, in a folder, with arguments."""
 
@@ -114,7 +114,7 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def start_python() -> Callable[..., subprocess.Popen[str]]:
     """Starts a Python script in another process; the caller waits for it or kills it."""
 

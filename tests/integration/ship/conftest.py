@@ -109,7 +109,7 @@ def new_gateway(folder: Path) -> Gateway:
     return gateway
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """The S3 server that MLflow's server uses too."""
     started = new_gateway(tmp_path_factory.mktemp("s3"))
@@ -125,7 +125,7 @@ def own_gateway(tmp_path: Path) -> Iterator[Gateway]:
     started.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mlflow_url(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An MLflow server that wants a password, as a sandbox has it, with sqlite in place of PostgreSQL."""
     pytest.importorskip("mlflow")
@@ -172,7 +172,7 @@ def mlflow_url(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> It
         process.wait(timeout=20)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def addresses(mlflow_url: str, gateway: Gateway) -> dict[str, Address]:
     """Where the services of the target are, by name."""
     return {
@@ -266,7 +266,7 @@ class Project:
         return process.returncode, said, errors
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with nothing but MLflow's tables, which take three seconds to make."""
     root = tmp_path_factory.mktemp("template") / "project"

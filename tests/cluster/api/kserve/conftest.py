@@ -31,7 +31,7 @@ _WANTED = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kserve_cluster(light_cluster: Cluster, manifests: Path) -> Cluster:
     """The cluster with the definitions of KServe's and Knative's kinds."""
     kind = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
