@@ -20,10 +20,19 @@ HOST = "127.0.0.1"
 #: Environment variable that a service and everything below it carries: the path of its record.
 MARK = "MODELYARD_SERVICE"
 
-# Waits for the word that its record is on disk, then becomes the service; ends if nobody says it.
-# Python ignores SIGPIPE, and what is ignored stays ignored in the program that it becomes.
+# Says the pid of an orphan, which waits for the word that its record is on disk, then becomes the service; it
+# ends if nobody says it. An orphan, so that nothing changes for it when whoever started it ends: some programs,
+# Envoy among them, watch their parent. Python ignores SIGPIPE, and what is ignored stays ignored in the program
+# that it becomes.
 _LAUNCHER = """
 import os, signal, sys
+said = int(sys.argv.pop(1))
+pid = os.fork()
+if pid:
+    os.write(said, str(pid).encode())
+    os._exit(0)
+os.close(said)
+os.setsid()
 os.read(0, 1) or sys.exit(1)
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -32,9 +41,6 @@ try:
 except OSError as fault:
     sys.exit(f"{sys.argv[1]} can't be run: {fault.strerror}")
 """
-
-#: Children of this process: they must be waited for, or they stay as zombies.
-_children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 def spawn(
@@ -45,37 +51,39 @@ def spawn(
     log: IO[bytes],
     remember: Callable[[int, str], None],
 ) -> None:
-    """Start `argv` in a session of its own; it runs only once `remember(pid, identity)` has returned.
-
-    Killed anywhere in between, we leave either nothing or a process that was remembered.
+    """Start `argv` as an orphan in a session of its own; it runs only once `remember(pid, identity)` has
+    returned. Killed anywhere in between, we leave either nothing or a process that was remembered.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _LAUNCHER, *argv],
-        stdin=subprocess.PIPE,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=dict(env),
-        cwd=cwd,
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    try:
-        remember(process.pid, identity(process.pid) or "")
-        with contextlib.suppress(BrokenPipeError):  # it died already, and that will be seen
-            process.stdin.write(b"g")
-            process.stdin.close()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    _children[process.pid] = process
+    told, say = os.pipe()
+    with os.fdopen(told, "rb") as pids:
+        try:
+            launcher = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(say), *argv],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                cwd=cwd,
+                pass_fds=[say],
+                start_new_session=True,
+            )
+        finally:
+            os.close(say)
+        # Without the word, in whatever way we leave, it ends by itself.
+        with launcher:
+            pid = int(pids.read() or 0)
+            launcher.wait()  # now it is an orphan
+            if not pid:
+                raise OSError("the system starts no more processes")
+            remember(pid, identity(pid) or "")
+            assert launcher.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # it died already, and that will be seen
+                launcher.stdin.write(b"g")
+                launcher.stdin.flush()
 
 
 def identity(pid: int) -> str | None:
     """What makes a pid unique, the boot and its start time; None if it is gone or a zombie."""
-    child = _children.get(pid)
-    if child is not None and child.poll() is not None:
-        del _children[pid]
     if sys.platform == "linux":
         try:
             fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()

