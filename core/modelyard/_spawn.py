@@ -20,10 +20,10 @@ HOST = "127.0.0.1"
 #: Environment variable that a service and everything below it carries: the path of its record.
 MARK = "MODELYARD_SERVICE"
 
-# Says the pid of an orphan, which waits for the word that its record is on disk, then becomes the service; it
-# ends if nobody says it. An orphan, so that nothing changes for it when whoever started it ends: some programs,
-# Envoy among them, watch their parent. Python ignores SIGPIPE, and what is ignored stays ignored in the program
-# that it becomes.
+# Says the pid of an orphan, which waits for the word that its record is on disk, then becomes the service;
+# it ends if nobody says it. An orphan, so that nothing changes for it when whoever started it ends: some
+# programs, Envoy among them, watch their parent. Python ignores SIGPIPE, and what is ignored stays ignored in
+# the program that it becomes.
 _LAUNCHER = """
 import os, signal, sys
 said = int(sys.argv.pop(1))

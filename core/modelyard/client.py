@@ -58,6 +58,10 @@ def predict(
     status, got, answer = _post(url, path, body, _with_id(headers or {}), timeout)
     if status != 200:
         said = answer.get("error", answer) if isinstance(answer, dict) else answer
+        if status == 404 and "X-Modelyard-Revision" not in got:  # no model said that
+            raise EnvironmentFault(
+                "endpoint-unreachable", f"no {name} answers on {url}: {said}", "modelyard endpoints list"
+            )
         if 400 <= status < 500:
             raise UsageError(
                 "prediction-refused",

@@ -25,7 +25,7 @@ from modelyard.stages import ServiceSpec
 from modelyard.state import locked, os_errors, read_json, write_json
 
 #: For services that start processes of their own: see `modelyard._spawn`.
-identity, spawn = _spawn.identity, _spawn.spawn
+MARK, family, identity, spawn = _spawn.MARK, _spawn.family, _spawn.identity, _spawn.spawn
 _LOG_LIMIT = 10_000_000
 _FIELDS = {"argv", "health", "identity", "mark", "pid", "port", "ready", "spec", "started", "stopped"}
 _QUIET = {

@@ -65,6 +65,7 @@ def by_envoy(exposition: str, revisions: Collection[str]) -> list[RequestStats]:
 
     Example:
         >>> text = (
+        ...     '# TYPE envoy_cluster_upstream_rq counter\\n'
         ...     'envoy_cluster_upstream_rq{envoy_response_code="200",envoy_cluster_name="a-1"} 3\\n'
         ...     'envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="a-1",le="10"} 3\\n'
         ...     'envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name="a-1",le="+Inf"} 3\\n'
@@ -81,7 +82,7 @@ def by_envoy(exposition: str, revisions: Collection[str]) -> list[RequestStats]:
             name = sample.labels.get("envoy_cluster_name", "")
             if name not in revisions:
                 continue
-            if sample.name == "envoy_cluster_upstream_rq" and "envoy_response_code" in sample.labels:
+            if family.name == "envoy_cluster_upstream_rq" and "envoy_response_code" in sample.labels:
                 codes[name][int(sample.labels["envoy_response_code"])] += int(sample.value)
             elif sample.name == "envoy_cluster_upstream_rq_time_bucket":
                 buckets[name][float(sample.labels["le"]) / 1000] += int(sample.value)

@@ -24,10 +24,13 @@ from modelyard_kserve.lint import lint, mode_named
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.desired import Desired, Wanted
+from modelyard_kserve.local.replicas import RECORDS
 from modelyard_kserve.manifest import Manifest
 
 #: The background process behind all endpoints of a project.
 SERVICE = "serving"
+#: Seconds after which Envoy's threads have added up how long their first requests took.
+_MERGED_WITHIN = 1.2
 #: Seconds that a deleted endpoint's processes may take to end.
 _ENDED_WITHIN = 20.0
 #: Revisions that are remembered; older ones can't get traffic any more.
@@ -63,15 +66,20 @@ class KserveServer:
         service = self._context.services.get(SERVICE)
         if service is None or service.status != "running":
             return []
+        names = {revision.name for revision in wanted.revisions}
+        admin = Admin(states.run_folder(self._context.state) / "admin.sock")
         try:
-            text = Admin(states.sockets(self._context.state) / "admin.sock").get("/stats/prometheus").decode()
+            found = by_envoy(admin.answered(), names)
+            if any(one.requests and one.p50 is None for one in found):
+                time.sleep(_MERGED_WITHIN)
+                found = by_envoy(admin.answered(), names)
         except OSError as fault:
             raise EnvironmentFault(
                 "endpoint-unreachable",
                 f"Envoy does not say what it counted: {fault}",
                 "modelyard logs serving",
             ) from None
-        return by_envoy(text, {revision.name for revision in wanted.revisions})
+        return found
 
     def services(self) -> Sequence[ServiceSpec]:
         """See `Server.services`: one controller for all of them."""
@@ -118,7 +126,7 @@ class KserveServer:
 
     def _gone(self, name: str) -> None:
         """Until the controller has ended the endpoint's processes."""
-        records = self._context.state / "run" / "replicas"
+        records = states.run_folder(self._context.state) / RECORDS
         deadline = time.monotonic() + _ENDED_WITHIN
         while any(records.glob(f"{name}.*.json")) and time.monotonic() < deadline:
             service = self._context.services.get(SERVICE)

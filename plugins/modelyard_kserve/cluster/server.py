@@ -24,7 +24,7 @@ from modelyard_kserve.cluster.termination import HOPELESS, say
 from modelyard_kserve.local.asgi import Answer, Request, application
 from modelyard_kserve.local.loader import load
 from modelyard_kserve.local.model_server import ModelApp, require_same_files
-from modelyard_kserve.local.statistics import Statistics
+from modelyard_kserve.local.statistics import EXPOSITION, Statistics
 
 #: Seconds for which requests are still taken after TERM: the routes to a pod end a little later than it.
 #: Knative ends the routes first, and needs none.
@@ -75,9 +75,7 @@ class IdentifiedApp:
     async def __call__(self, request: Request) -> Answer:
         """Answer; predictions are counted."""
         if request.path == "/metrics":
-            return Answer(
-                200, self._statistics.text({}).encode(), {"content-type": "text/plain; version=0.0.4"}
-            )
+            return Answer(200, self._statistics.text("", {}).encode(), {"content-type": EXPOSITION})
         started, known_as = time.perf_counter(), _id_of(request)
         request = replace(request, headers={**request.headers, **known_as})
         if request.method == "POST":

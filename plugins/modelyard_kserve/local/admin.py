@@ -50,6 +50,23 @@ class Admin:
         except OSError:
             return False
 
+    def answered(self) -> str:
+        """What each cluster answered and how long it took, in Prometheus' text format.
+
+        Raises:
+            OSError: nobody answers.
+        """
+        pattern = r"^cluster\..*\.upstream_rq_(time|\d+)$"
+        return self.get(f"/stats/prometheus?filter={quote(pattern, safe='')}").decode()
+
+    def clusters(self) -> set[str]:
+        """The clusters that can be routed to.
+
+        Raises:
+            OSError: nobody answers.
+        """
+        return {line.partition("::")[0] for line in self.get("/clusters").decode().splitlines()}
+
     def counters(self, pattern: str) -> dict[str, int]:
         """Counters and gauges whose names fit a regular expression.
 

@@ -7,11 +7,11 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from modelyard.errors import CorruptStateError
-from modelyard.processes import identity, spawn
+from modelyard.processes import MARK, family, identity, spawn
 from modelyard.state import read_json, write_json
 
 
@@ -31,6 +31,7 @@ class Child:
         self._record, self._log, self._cwd = record, log, cwd
         self._pid: int | None = None
         self._identity = ""
+        self._since = time.monotonic()
         #: Where in the log its own words begin.
         self.log_from = 0
 
@@ -46,6 +47,11 @@ class Child:
         """The process id, even when it has just gone."""
         return self._pid
 
+    @property
+    def age(self) -> float:
+        """Seconds since we started or adopted it."""
+        return time.monotonic() - self._since
+
     def adopt(self, key: str) -> bool:
         """Take over the process that the record names, if it runs and was started for the same key."""
         with contextlib.suppress(CorruptStateError, OSError):
@@ -53,6 +59,7 @@ class Child:
             if isinstance(known, dict) and known.get("key") == key and isinstance(known.get("pid"), int):
                 self._pid, self._identity = known["pid"], str(known.get("identity"))
                 self.log_from = int(known.get("log_from") or 0)
+                self._since = time.monotonic()
         return self.pid is not None
 
     def start(self, argv: Sequence[str], env: Mapping[str, str], key: str) -> None:
@@ -63,7 +70,7 @@ class Child:
         """
 
         def remember(pid: int, found: str) -> None:
-            self._pid, self._identity = pid, found
+            self._pid, self._identity, self._since = pid, found, time.monotonic()
             known = {"pid": pid, "identity": found, "key": key, "log_from": self.log_from}
             write_json(self._record, known, mode=0o600)
 
@@ -94,3 +101,21 @@ class Child:
             said = [line for line in lines if line.startswith(prefix)]
             return said[-1].removeprefix(prefix) if said else ""
         return ""
+
+
+def end_strays(owned: Collection[int]) -> None:
+    """End what carries our service's mark, was started by nobody who lives, and is not owned: TERM, and KILL
+    after five seconds."""
+    import psutil
+
+    marked = family(os.environ.get(MARK, ""))
+    strays = []
+    for pid in marked.keys() - set(owned):
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if process.ppid() not in marked and process.ppid() != os.getpid():
+                strays.append(process)
+                process.terminate()
+    for process in psutil.wait_procs(strays, timeout=5)[1]:
+        with contextlib.suppress(psutil.Error):
+            process.kill()

@@ -20,18 +20,23 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from modelyard.errors import CorruptStateError
 from modelyard.processes import child_env
 from modelyard.state import read_json, write_json
 from modelyard_kserve.local import desired as states
-from modelyard_kserve.local import envoy
+from modelyard_kserve.local import envoy, pages
 from modelyard_kserve.local.admin import Admin
-from modelyard_kserve.local.children import Child
-from modelyard_kserve.local.replicas import Places
+from modelyard_kserve.local.children import Child, end_strays
+from modelyard_kserve.local.replicas import RECORDS, Places
 from modelyard_kserve.local.service import Service
 
 _LOOK_EVERY = 0.05
 #: Seconds between two looks which revisions are idle.
 _COUNT_EVERY = 1.0
+#: Seconds after which a process that we started has made its socket.
+_SETTLED = 10.0
+#: The bell, and where our pages are.
+_OWN_SOCKETS = ("bell.sock", "controller.sock")
 
 
 class Controller:
@@ -45,15 +50,18 @@ class Controller:
     """
 
     def __init__(self, state: Path, port: int, logs: Path, root: Path) -> None:
-        self._state, self._endpoints, self._run = state, state / "endpoints", state / "run"
+        self._state, self._endpoints, self._run = state, state / "endpoints", _private_folder(state)
         self._port = port
-        self._sockets = _private_folder(state)
-        self._places = Places(self._run, self._sockets, logs, root)
-        self._admin = Admin(self._sockets / "admin.sock")
+        self._places = Places(self._run, logs, root)
+        self._admin = Admin(self._run / "admin.sock")
         self._envoy = Child(self._run / "envoy.json", logs / "serving.log", root)
         self._activator = Child(self._run / "activator.json", logs / "serving.log", root)
         self._services: dict[str, Service] = {}
+        self._swept = False
+        self._deleted: list[Service] = []
+        self._ending: set[asyncio.Task[None]] = set()
         self._routing: envoy.Routing | None = None
+        self._routes_written = False
         self._board: object = None
         self._said = ""
         self._bell = asyncio.Event()
@@ -61,8 +69,8 @@ class Controller:
 
     async def run(self) -> None:
         """Until cancelled."""
-        (self._run / "replicas").mkdir(parents=True, exist_ok=True)
-        self._hang_up_the_bell()
+        for name in _OWN_SOCKETS:  # a controller before us may have left them
+            (self._run / name).unlink(missing_ok=True)
         counting = asyncio.create_task(self._count())
         try:
             await self._follow()
@@ -71,14 +79,19 @@ class Controller:
 
     async def end(self) -> None:
         """End everything."""
-        children = [self._envoy.end(), self._activator.end()]
-        await asyncio.gather(*children, *(service.end() for service in self._services.values()))
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        services = (*self._services.values(), *self._deleted)
+        await asyncio.gather(
+            self._envoy.end(), self._activator.end(), *self._ending, *(service.end() for service in services)
+        )
+        shutil.rmtree(self._run, ignore_errors=True)
 
     async def _follow(self) -> None:
         while True:
             # Each for itself: a damaged state file or a full disk must not end the care for the models.
-            steps = (self._look, self._tend, self._tell, self._keep_envoy, self._keep_activator)
+            steps = (
+                *(self._keep_sockets, self._look, self._end_strays, self._tend),
+                *(self._tell, self._end_deleted, self._keep_envoy, self._keep_activator),
+            )
             said = "; ".join(filter(None, [await _tried(step) for step in steps]))
             if said and said != self._said:
                 with contextlib.suppress(OSError):  # the disk of the log may be full as well
@@ -93,9 +106,32 @@ class Controller:
         for name in sorted(there - self._services.keys()):
             self._services[name] = Service(self._endpoints / name, self._places)
         for name in self._services.keys() - there:
-            await self._services.pop(name).end()
+            self._deleted.append(self._services.pop(name))
         for service in self._services.values():
             service.look()
+
+    async def _end_strays(self) -> None:
+        """Once: what a controller before us started and nobody knows any more, after its endpoint was deleted
+        or its record was lost. An endpoint whose file is damaged may keep its own."""
+        if self._swept:
+            return
+        self._swept = True
+        owned: set[int] = {pid for service in self._services.values() for pid in service.pids()}
+        await self._lives(self._envoy, str(self._port), "admin.sock")
+        await self._lives(self._activator, "1", "activator.sock")
+        owned |= {child.pid for child in (self._envoy, self._activator) if child.pid is not None}
+        for record in (self._run / RECORDS).glob("*.json"):
+            with contextlib.suppress(CorruptStateError, OSError):
+                if (self._endpoints / record.name.rpartition(".")[0].rpartition(".")[0]).exists():
+                    owned.add(int((read_json(record) or {}).get("pid") or 0))
+        await asyncio.to_thread(end_strays, owned)
+
+    async def _end_deleted(self) -> None:
+        """Their processes, once nobody is sent there any more."""
+        while self._deleted and self._routes_written:
+            task = asyncio.create_task(self._deleted.pop().end())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     async def _tend(self) -> None:
         rung, self._rung = self._rung, set()
@@ -111,36 +147,84 @@ class Controller:
         routing = envoy.Routing(
             folder=self._run,
             port=self._port,
-            activator=self._sockets / "activator.sock",
+            activator=self._run / "activator.sock",
+            controller=self._run / _OWN_SOCKETS[1],
             routes=tuple(route for service in services if (route := service.route()) is not None),
             sockets={k: v for service in services for k, v in service.sockets().items()},
         )
         if routing != self._routing:
-            envoy.write(routing)
-            self._routing = routing
+            envoy.write_clusters(routing)
+            self._routing, self._routes_written = routing, False
+        if not self._routes_written and await self._knows(envoy.routed(routing)):
+            envoy.write_routes(routing)
+            self._routes_written = True
         sink = (read_json(self._state / "sink.json") or {}).get("url")
         for service in services:
             service.say_logging(sink)
             service.write()
 
-    async def _keep_envoy(self) -> None:
-        if self._envoy.pid is not None or self._routing is None or self._envoy.adopt(str(self._port)):
+    async def _keep_sockets(self) -> None:
+        """Ours are made, and made again: cleaners of /tmp remove them, and nobody could reach us any more."""
+        if all((self._run / name).exists() for name in _OWN_SOCKETS):
             return
-        bootstrap = envoy.write_first(self._routing, self._sockets / "admin.sock")
-        argv = [envoy.program(), "-c", str(bootstrap), "--log-level", "warn", "--use-dynamic-base-id"]
+        with contextlib.suppress(FileExistsError):
+            self._run.mkdir(mode=0o700)
+        (self._run / RECORDS).mkdir(exist_ok=True)
+        self._board = self._routing = None  # what was written for others is gone as well
+        self._hang_up_the_bell(self._run / _OWN_SOCKETS[0])
+        await pages.serve(self._run / _OWN_SOCKETS[1], self._status, self._metrics)
+
+    async def _knows(self, revisions: set[str]) -> bool:
+        """Whether Envoy can route to them; one that does not run yet reads everything when it starts."""
+        if self._envoy.pid is None:
+            return True
+        with contextlib.suppress(OSError):
+            return revisions <= await asyncio.to_thread(self._admin.clusters)
+        return False
+
+    async def _keep_envoy(self) -> None:
+        if self._routing is None or await self._lives(self._envoy, str(self._port), "admin.sock"):
+            return
+        bootstrap = envoy.write_first(self._routing, self._run / "admin.sock")
+        argv = [envoy.program(), "-c", str(bootstrap), "--log-level", "warn", "--disable-hot-restart"]
         self._envoy.start([*argv, "--concurrency", "2"], child_env(), str(self._port))
 
     async def _keep_activator(self) -> None:
-        if self._activator.pid is not None or self._activator.adopt("1"):
+        if await self._lives(self._activator, "1", "activator.sock"):
             return
         argv = [sys.executable, "-m", "modelyard_kserve.local.activator"]
-        argv += ["--socket", str(self._sockets / "activator.sock"), "--board", str(self._run / "board.json")]
-        self._activator.start([*argv, "--bell", str(self._sockets / "bell.sock")], child_env(), "1")
+        argv += ["--socket", str(self._run / "activator.sock"), "--board", str(self._run / "board.json")]
+        self._activator.start([*argv, "--bell", str(self._run / _OWN_SOCKETS[0])], child_env(), "1")
+
+    async def _lives(self, child: Child, key: str, socket_name: str) -> bool:
+        """Whether it runs and can be reached; one whose socket was removed is ended."""
+        if child.pid is None and not child.adopt(key):
+            return False
+        there = (self._run / socket_name).exists()
+        if not there and child.age > _SETTLED:
+            await child.end()
+            return False
+        return True
+
+    # -- what is so -------------------------------------------------------------------------
+
+    def _status(self) -> str:
+        found = ((service.route(), service.lines()) for service in self._services.values())
+        return pages.status_page((route, lines) for route, lines in found if route is not None)
+
+    async def _metrics(self) -> str:
+        """What the model servers and Envoy counted."""
+        sockets = [path for service in self._services.values() for path in service.replica_sockets()]
+        admins = {path.stem: Admin(path) for path in sockets}
+        said = await asyncio.gather(
+            *(asyncio.to_thread(_exposition, admin, "/metrics") for admin in admins.values()),
+            asyncio.to_thread(_exposition, self._admin, "/stats/prometheus?usedonly"),
+        )
+        return pages.labelled(dict(zip(admins, said))) + said[-1]
 
     # -- who is wanted ----------------------------------------------------------------------
 
-    def _hang_up_the_bell(self) -> None:
-        path = self._sockets / "bell.sock"
+    def _hang_up_the_bell(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         bell.setblocking(False)
@@ -166,10 +250,17 @@ class Controller:
                         service.note(counted)
 
 
+def _exposition(admin: Admin, target: str) -> str:
+    """What somebody counted; nothing if it has just ended."""
+    with contextlib.suppress(OSError):
+        return admin.get(target).decode()
+    return ""
+
+
 def _private_folder(state: Path) -> Path:
     """A folder for sockets with a short path, which others can't enter. It is the same at every start,
     so that the next controller finds what is there."""
-    folder = states.sockets(state)
+    folder = states.run_folder(state)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if states.is_private(folder):

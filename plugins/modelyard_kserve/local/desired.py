@@ -1,4 +1,4 @@
-"""What an endpoint shall be (written by commands) and what it is (written by its gateway), on disk."""
+"""What an endpoint shall be (written by commands) and what it is (written by its controller), on disk."""
 
 from __future__ import annotations
 
@@ -98,9 +98,11 @@ class Desired:
         return self
 
 
-def sockets(folder: Path) -> Path:
-    """Where the gateway of the endpoint in this folder keeps its sockets; see `is_private`."""
-    name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+def run_folder(state: Path) -> Path:
+    """Where the processes of the provider with this folder keep sockets, and files about each other that
+    mean nothing once they ended; see `is_private`. Its path is short, and it is no part of the project: a
+    project on a full disk is served on."""
+    name = hashlib.sha256(str(state).encode()).hexdigest()[:12]
     temporary = tempfile.gettempdir()
     if len(os.fsencode(temporary)) > _LONGEST_TEMPORARY:
         temporary = "/tmp"
@@ -146,8 +148,8 @@ def save(folder: Path, desired: Desired) -> None:
 
 
 def observed(folder: Path) -> dict[str, Any]:
-    """What the gateway says: `generation`, and per revision `ready` and `message`. A damaged file says
-    nothing: the gateway will notice and write it again."""
+    """What the controller says: `generation`, and per revision `ready` and `message`. A damaged file says
+    nothing: the controller will notice and write it again."""
     with contextlib.suppress(CorruptStateError):
         value = read_json(folder / OBSERVED)
         if isinstance(value, dict) and isinstance(value.get("generation"), int):

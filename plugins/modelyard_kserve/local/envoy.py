@@ -25,6 +25,40 @@ _TYPES = "type.googleapis.com/envoy"
 _HEADERS_SECONDS, _IDLE_SECONDS = 15, 3600
 #: Connections from callers at once, and requests to one revision that may wait for a connection.
 _CONNECTIONS, _PENDING = 4096, 4096
+#: The cluster of the controller's pages; no revision has a name like it.
+_PAGES = "pages"
+#: What Envoy itself refuses is one sentence in JSON, as what a model server refuses.
+_OWN_WORDS = {
+    "mappers": [
+        {
+            "filter": {"response_flag_filter": {"flags": [flag]}},
+            "body": {"inline_string": sentence},
+        }
+        for flag, sentence in {
+            "NR": "there is nothing at this path: see / for what answers here",
+            "UF": "the model server ended, and is started again",
+            "UC": "the model server ended while it answered",
+            "UT": "the model did not answer in time",
+            "UO": "too many requests wait already",
+            "UH": "no model server takes requests now",
+        }.items()
+    ]
+    + [
+        {
+            "filter": {
+                "status_code_filter": {
+                    "comparison": {"value": {"default_value": status, "runtime_key": "unused"}}
+                }
+            },
+            "body": {"inline_string": sentence},
+        }
+        for status, sentence in {
+            400: "the request is no proper HTTP",
+            403: "the connection can't become one of another protocol",
+        }.items()
+    ],
+    "body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}, "content_type": "application/json"},
+}
 
 
 @dataclass(frozen=True)
@@ -65,13 +99,16 @@ class Routing:
         folder: where the files lie.
         port: where callers come.
         activator: the activator's socket.
+        controller: the controller's socket, for its pages.
         routes: the endpoints.
-        sockets: revision -> sockets of its replicas that are ready.
+        sockets: revision -> sockets of its replicas that are ready; every revision that may get traffic now
+            or next is there.
     """
 
     folder: Path
     port: int
     activator: Path
+    controller: Path
     routes: tuple[Route, ...] = ()
     sockets: Mapping[str, Sequence[Path]] = field(default_factory=dict)
 
@@ -97,11 +134,15 @@ def program() -> str:
     return found
 
 
-def write(routing: Routing) -> None:
-    """Write what Envoy watches; clusters before the routes that name them."""
+def write_clusters(routing: Routing) -> None:
+    """Write who answers, and where."""
     for assignment in _assignments(routing):
         _replace(routing.folder / f"{assignment['cluster_name']}.eds.json", [assignment])
     _replace(routing.folder / "cds.json", _clusters(routing))
+
+
+def write_routes(routing: Routing) -> None:
+    """Write which answers are for whom; what a route names must be a cluster already, or Envoy refuses callers."""
     _replace(routing.folder / "rds.json", _routes(routing))
 
 
@@ -111,7 +152,8 @@ def write_first(routing: Routing, admin: Path) -> Path:
     Args:
         admin: the socket on which Envoy answers about itself.
     """
-    write(routing)
+    write_clusters(routing)
+    write_routes(routing)
     _replace(routing.folder / "lds.json", [_listener(routing)])
     bootstrap = routing.folder / "bootstrap.json"
     write_json(
@@ -122,6 +164,7 @@ def write_first(routing: Routing, admin: Path) -> Path:
             "dynamic_resources": {
                 f"{place}_config": _watched(routing.folder, place) for place in ("lds", "cds")
             },
+            "stats_flush_interval": "1s",
             # Callers beyond it are not let in; without, they would take every file that may be open.
             "overload_manager": {
                 "resource_monitors": [
@@ -161,7 +204,10 @@ def _listener(routing: Routing) -> dict[str, Any]:
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{_TYPES}.extensions.filters.http.router.v3.Router"},
+                "typed_config": {
+                    "@type": f"{_TYPES}.extensions.filters.http.router.v3.Router",
+                    "suppress_envoy_headers": True,
+                },
             }
         ],
         # The caller's id stays, one without gets one, and the answer says it: it finds the prediction.
@@ -172,6 +218,7 @@ def _listener(routing: Routing) -> dict[str, Any]:
         "stream_idle_timeout": "300s",
         "common_http_protocol_options": {"idle_timeout": f"{_IDLE_SECONDS}s"},
         "server_header_transformation": "PASS_THROUGH",
+        "local_reply_config": _OWN_WORDS,
     }
     return {
         "@type": f"{_TYPES}.config.listener.v3.Listener",
@@ -194,7 +241,11 @@ def _routes(routing: Routing) -> list[dict[str, Any]]:
         for route in routing.routes
     ]
     by_path = [_route(route, f"{route.path}/") for route in routing.routes]
-    hosts.append({"name": "paths", "domains": ["*"], "routes": [_health(), *by_path]})
+    pages = [
+        {"match": {"path": path}, "route": {"cluster": _PAGES, "timeout": "15s"}}
+        for path in ("/", "/metrics")
+    ]
+    hosts.append({"name": "paths", "domains": ["*"], "routes": [_health(), *pages, *by_path]})
     return [
         {
             "@type": f"{_TYPES}.config.route.v3.RouteConfiguration",
@@ -259,11 +310,30 @@ def _header(key: str, value: str) -> dict[str, Any]:
     }
 
 
+def routed(routing: Routing) -> set[str]:
+    """The revisions that get traffic."""
+    return {share.revision for route in routing.routes for share in route.shares}
+
+
 def _revisions(routing: Routing) -> list[str]:
-    return sorted({share.revision for route in routing.routes for share in route.shares})
+    return sorted(routed(routing) | routing.sockets.keys())
 
 
 def _clusters(routing: Routing) -> list[dict[str, Any]]:
+    pages = {
+        "@type": f"{_TYPES}.config.cluster.v3.Cluster",
+        "name": _PAGES,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": _PAGES,
+            "endpoints": [{"lb_endpoints": [_socket(routing.controller)]}],
+        },
+    }
+    return [pages, *_of_revisions(routing)]
+
+
+def _of_revisions(routing: Routing) -> list[dict[str, Any]]:
     return [
         {
             "@type": f"{_TYPES}.config.cluster.v3.Cluster",

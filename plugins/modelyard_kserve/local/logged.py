@@ -1,16 +1,18 @@
-"""A model server's application whose answers are logged, as the controller's file says."""
+"""A model server's application whose answers are counted, and logged as the controller's file says."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from modelyard_kserve.local.asgi import Answer, Request
 from modelyard_kserve.local.payload_log import PayloadLog
+from modelyard_kserve.local.statistics import EXPOSITION, Statistics
 
 #: Seconds between two looks whether somebody wants it otherwise.
 _LOOK = 1.0
@@ -18,15 +20,17 @@ _IDENTITY = ("model", "version", "revision")
 
 
 class LoggedApp:
-    """Notes what was answered, behind the caller's back.
+    """Counts what was answered, and notes it behind the caller's back.
 
     Args:
+        name: of the endpoint.
         app: answers.
         settings: the controller's file: `null`, or where to send which events.
     """
 
-    def __init__(self, app: Callable[[Request], Awaitable[Answer]], settings: Path) -> None:
-        self._app, self._settings = app, settings
+    def __init__(self, name: str, app: Callable[[Request], Awaitable[Answer]], settings: Path) -> None:
+        self._name, self._app, self._settings = name, app, settings
+        self._statistics = Statistics()
         self._known: Any = None
         self._log: PayloadLog | None = None
         self._sending: asyncio.Task[None] | None = None
@@ -45,18 +49,23 @@ class LoggedApp:
         await self._replace(None)
 
     async def __call__(self, request: Request) -> Answer:
-        """Answer, and note it."""
-        answer = await self._app(request)
-        if self._log is not None and answer.status == 200 and request.method == "POST":
-            names = {key: request.headers.get(f"x-modelyard-{key}", "") for key in _IDENTITY}
+        """Answer, count it, and note it."""
+        if request.path == "/metrics":
+            counts = self._log.counts if self._log is not None else self._counts
+            return Answer(
+                200, self._statistics.text(self._name, counts).encode(), {"content-type": EXPOSITION}
+            )
+        if request.method != "POST":
+            return await self._app(request)
+        started = time.perf_counter()
+        with self._statistics.in_flight():
+            answer = await self._app(request)
+        names = {key: request.headers.get(f"x-modelyard-{key}", "") for key in _IDENTITY}
+        self._statistics.note(names["revision"], answer.status, time.perf_counter() - started)
+        if self._log is not None and answer.status == 200:
             source = {"service": self._known["service"], "namespace": self._known["namespace"], **names}
             self._log.note(request, request.headers.get("x-request-id", ""), source, answer.body())
         return answer
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Events sent and lost."""
-        return self._log.counts if self._log is not None else self._counts
 
     async def _follow(self) -> None:
         while True:

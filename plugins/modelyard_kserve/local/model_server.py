@@ -21,7 +21,7 @@ from modelyard_kserve.local.logged import LoggedApp
 
 
 class ModelApp:
-    """Answers for one model under one name; the identity headers are the gateway's."""
+    """Answers for one model under one name; the identity headers are Envoy's."""
 
     def __init__(self, name: str, version: str, model: LoadedModel, probabilities: bool) -> None:
         self._name, self._version, self._model = name, version, model
@@ -93,7 +93,7 @@ def main() -> int:
         return 3
     import uvicorn
 
-    logged = LoggedApp(ModelApp(given.name, given.version, model, probabilities), given.logging)
+    logged = LoggedApp(given.name, ModelApp(given.name, given.version, model, probabilities), given.logging)
     uvicorn.run(
         application(logged, started=logged.started, stopped=logged.stopped),
         uds=given.socket,

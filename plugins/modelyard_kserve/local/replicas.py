@@ -15,6 +15,8 @@ from modelyard.processes import child_env
 from modelyard_kserve.local.children import Child
 from modelyard_kserve.local.desired import Wanted, is_private
 
+#: The folder with the records of model servers, below `Places.run`.
+RECORDS = "replicas"
 _BACKOFF = (0.2, 1.0, 3.0, 10.0)
 #: A model that could not be loaded is tried again this late: its package may have been installed.
 _LOAD_AGAIN = 60.0
@@ -30,14 +32,12 @@ class Places:
     """Where the processes of a project lie.
 
     Attributes:
-        run: the controller's records, and what it writes for others.
-        sockets: a folder with a short path: socket paths are limited to about 100 characters.
+        run: sockets, the controller's records, and what it writes for others.
         logs: where everybody writes.
         root: the project's folder.
     """
 
     run: Path
-    sockets: Path
     logs: Path
     root: Path
 
@@ -54,11 +54,11 @@ class Replica:
     def __init__(self, wanted: Wanted, name: str, places: Places) -> None:
         self.wanted = wanted
         short = hashlib.sha256(f"{name} {wanted.key}".encode()).hexdigest()[:12]
-        self.socket = places.sockets / f"{short}.sock"
+        self.socket = places.run / f"{short}.sock"
         self._name = name
         log = places.logs / f"endpoint-{name}.log"
         self._logging = places.run / f"{name}.logging.json"
-        self._child = Child(places.run / "replicas" / f"{name}.{short}.json", log, places.root)
+        self._child = Child(places.run / RECORDS / f"{name}.{short}.json", log, places.root)
         self._failures = 0
         self._started = self._not_before = 0.0
         self._runs = False

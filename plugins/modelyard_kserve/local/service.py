@@ -13,6 +13,7 @@ from modelyard.state import write_json
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.envoy import Route, Share
+from modelyard_kserve.local.pages import Line
 from modelyard_kserve.local.replicas import Places, Replica
 
 #: Seconds without a request after which a revision that may scale to zero does.
@@ -154,16 +155,41 @@ class Service:
         return Route(wanted.name, wanted.namespace, shares)
 
     def sockets(self) -> dict[str, Sequence[Path]]:
-        """Where the revisions that have a process answer."""
+        """Where the revisions that have a process answer; empty for one whose process is not ready, or asleep."""
         if self._desired is None:
             return {}
         return {
-            revision.name: (replica.socket,)
+            revision.name: (replica.socket,) if replica.ready and revision.key not in self._asleep else ()
             for revision in self._desired.revisions
             if (replica := self._replicas.get(revision.key)) is not None
-            and replica.ready
-            and revision.key not in self._asleep
         }
+
+    def pids(self) -> set[int]:
+        """Its processes."""
+        return {replica.pid for replica in self._replicas.values() if replica.pid is not None}
+
+    def replica_sockets(self) -> list[Path]:
+        """The sockets of its processes, whether they get traffic or not."""
+        return [replica.socket for replica in self._replicas.values() if replica.ready]
+
+    def lines(self) -> list[Line]:
+        """Its revisions in words, the newest first: those with traffic or a process."""
+        if self._desired is None:
+            return []
+        split = self._desired.split(self._ready())
+        return [
+            (r.name, f"{r.model}/{r.version}", split.get(r.number, 0), self._state(r))
+            for r in reversed(self._desired.revisions)
+            if r.number in split or r.key in self._replicas
+        ]
+
+    def _state(self, revision: Wanted) -> str:
+        if revision.key in self._asleep:
+            return "asleep: the next request wakes it"
+        replica = self._replicas.get(revision.key)
+        if replica is None:
+            return "retired"
+        return "ready" if replica.ready else replica.message
 
     def board(self) -> dict[str, Any]:
         """What the activator has to know."""

@@ -1,4 +1,4 @@
-"""What a gateway counts, in Prometheus' text format."""
+"""What a model server counts, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+#: The content type.
+EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -35,8 +37,8 @@ class Statistics:
         buckets[place] += 1
         self._seconds[revision] += seconds  # type: ignore[assignment]
 
-    def text(self, events: Mapping[str, int]) -> str:
-        """The exposition."""
+    def text(self, endpoint: str, events: Mapping[str, int]) -> str:
+        """The exposition, with the payload events by what became of them."""
         lines = [
             "# HELP modelyard_requests_total Requests answered.",
             "# TYPE modelyard_requests_total counter",
@@ -64,7 +66,7 @@ class Statistics:
             "# TYPE modelyard_payload_events_total counter",
         ]
         lines += [
-            f'modelyard_payload_events_total{{outcome="{outcome}"}} {count}'
+            f'modelyard_payload_events_total{{endpoint="{endpoint}",outcome="{outcome}"}} {count}'
             for outcome, count in sorted(events.items())
         ]
         return "\n".join(lines) + "\n"

@@ -125,11 +125,10 @@ class Project:
         for service in self.context.services.all():  # type: ignore[attr-defined]
             self.context.services.stop(service.name)
 
-    def gateway(self, name: str) -> psutil.Process:
-        service = self.context.services.get(f"endpoint-{name}")
-        assert service is not None
-        assert service.pid is not None
-        return psutil.Process(service.pid)
+    def part(self, name: str) -> psutil.Process:
+        """The `controller`, `activator` or `envoy`."""
+        (found,) = (p for p in self.everything() if any(name in word for word in p.cmdline()[:3]))
+        return found
 
     def model_servers(self, name: str) -> dict[int, psutil.Process]:
         """The processes of the models, by revision."""
@@ -141,22 +140,28 @@ class Project:
         """Where the endpoint's state files lie."""
         return self.context.state / "endpoints" / name
 
-    def family(self, name: str) -> list[psutil.Process]:
-        """Everything that serves the endpoint: gateways and model servers, however they were started."""
-        found = []
-        for process in psutil.process_iter(["cmdline", "status"]):
-            words = process.info["cmdline"] or []
-            served = str(self.folder(name)) in words or any(
-                word.startswith(f"{self.sockets(name)}/") for word in words
-            )
-            if served and process.info["status"] != psutil.STATUS_ZOMBIE:
+    def everything(self) -> list[psutil.Process]:
+        """All processes behind the endpoints, however they were started."""
+        mark, found = str(self.context.state.parent / "services" / "serving.json"), []
+        for process in psutil.process_iter(["environ", "status"]):
+            marked = (process.info["environ"] or {}).get("MODELYARD_SERVICE") == mark
+            if marked and process.info["status"] != psutil.STATUS_ZOMBIE:
                 found.append(process)
         return found
 
-    def sockets(self, name: str) -> Path:
+    def family(self, name: str) -> list[psutil.Process]:
+        """The model servers of one endpoint."""
+        return [p for p in self.everything() if ["--name", name] in pairs(p.cmdline())]
+
+    @property
+    def sockets(self) -> Path:
         from modelyard_kserve.local import desired
 
-        return desired.sockets(self.context.state / "endpoints" / name)
+        return desired.run_folder(self.context.state)
+
+
+def pairs(words: list[str]) -> list[list[str]]:
+    return [words[place : place + 2] for place in range(len(words))]
 
 
 def runs(process: psutil.Process) -> bool:
@@ -184,7 +189,9 @@ def post(
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
     try:
-        connection.request("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
+        connection.request(
+            "POST", parts.path + path, body, {"Content-Type": "application/json", **(headers or {})}
+        )
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read().decode()
     finally:

@@ -40,7 +40,9 @@ def post(endpoint: Endpoint, path: str, body: Any, headers: dict[str, str] | Non
     parts = urlsplit(endpoint.url or "")
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
     try:
-        connection.request("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
+        connection.request(
+            "POST", parts.path + path, body, {"Content-Type": "application/json", **(headers or {})}
+        )
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
     finally:
@@ -201,18 +203,34 @@ def test_headers_beyond_ascii_harm_neither_the_answer_nor_the_log(
 
 
 def test_the_metrics_count_what_was_answered(steady: Endpoint, rows: Any) -> None:
-    def count() -> int:
+    revision = steady.revisions[0].name
+
+    def count(start: str) -> int:
         parts = urlsplit(steady.url or "")
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
         connection.request("GET", "/metrics")
         answer = connection.getresponse()
-        text = answer.read().decode()
+        lines = answer.read().decode().splitlines()
         connection.close()
         assert answer.headers["Content-Type"].startswith("text/plain")
-        line = f'modelyard_requests_total{{revision="{steady.revisions[0].name}",code="200"}} '
-        return sum(int(found.removeprefix(line)) for found in text.splitlines() if found.startswith(line))
+        return sum(int(line.rpartition(" ")[2]) for line in lines if line.startswith(start))
 
-    before = count()
+    counters = [
+        f'modelyard_requests_total{{revision="{revision}",code="200",replica="',
+        f'envoy_cluster_upstream_rq{{envoy_response_code="200",envoy_cluster_name="{revision}"}} ',
+    ]
+    before = [count(start) for start in counters]
     for _ in range(5):
         steady.predict(rows)
-    assert count() == before + 5
+    assert [count(start) for start in counters] == [number + 5 for number in before]
+
+
+def test_a_page_shows_people_what_answers_here(steady: Endpoint) -> None:
+    parts = urlsplit(steady.url or "")
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert f"<td>{steady.revisions[0].name}</td><td>{NAME}/1</td><td>100 %</td><td>ready</td>" in text

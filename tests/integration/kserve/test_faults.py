@@ -64,27 +64,72 @@ def test_a_killed_model_server_is_started_again_and_no_caller_sees_more_than_a_5
         assert status in (502, 503, 504), said
         assert list(json.loads(said)) == ["error"]
     assert not [f for f in under_way.failed() if f[0] > back + 0.1]
-    assert len(project.family(NAME)) == 3
+    assert len(project.family(NAME)) == 2
 
 
-def test_a_killed_gateway_leaves_no_model_server_behind_and_comes_back_as_it_was(
-    project: Any, endpoint: Endpoint, rows: Any, runs: Any, within: Any
+def test_endpoints_answer_on_without_their_controller_and_the_next_one_adopts_them(
+    project: Any, endpoint: Endpoint, callers: Any, within: Any
 ) -> None:
-    models = list(project.model_servers(NAME).values())
-    assert len(models) == 2
-    project.gateway(NAME).kill()
-    assert within(10, lambda: not any(runs(process) for process in models))
-    assert project.family(NAME) == []
-    assert project.server.get(NAME).url is None
-    assert list(project.sockets(NAME).iterdir()), "the point of this test: stale sockets lie there"
-    project.up()
-    assert within(30, lambda: shares(project.server.get(NAME)) == {"1": 80, "2": 20})
-    project.gateway(NAME).kill()
-    back = project.server.reconcile(NAME)
+    before = {p.pid for p in project.everything()}
+    with callers(endpoint.url, NAME) as under_way:
+        killed = project.part("controller")
+        killed.kill()
+        time.sleep(1)
+        seen = project.server.get(NAME)
+        assert (seen.url, seen.ready) == (None, False)
+        assert seen.message.startswith("not running: modelyard up")
+        project.up()
+        assert within(30, lambda: shares(project.server.get(NAME)) == {"1": 80, "2": 20})
+        project.part("controller").kill()
+        back = project.server.reconcile(NAME)
     assert back.url == endpoint.url
-    assert shares(back) == {"1": 80, "2": 20}
-    assert {back.predict(rows).version for _ in range(60)} == {"1", "2"}
-    assert len(project.family(NAME)) == 3
+    assert under_way.failed() == []
+    assert under_way.versions() == {"1", "2"}
+    assert {p.pid for p in project.everything()} - {project.part("controller").pid} == before - {killed.pid}
+
+
+def test_what_a_dead_controller_left_of_a_deleted_endpoint_is_ended_by_the_next(
+    new_project: Any, within: Any, rows: Any
+) -> None:
+    project = new_project()
+    project.apply("first", V1)
+    kept = project.apply("second", V1)
+    project.part("controller").kill()
+    (model,) = project.family("second")
+    project.server.delete("first")
+    project.up()
+    assert within(20, lambda: project.family("first") == [])
+    assert [p.pid for p in project.family("second")] == [model.pid]
+    assert within(20, lambda: project.server.get("second").ready)
+    assert kept.predict(rows).version == "1"
+
+
+@pytest.mark.parametrize("part", ["envoy", "activator"])
+def test_what_else_is_killed_is_started_again(
+    project: Any, endpoint: Endpoint, post: Any, body: bytes, within: Any, part: str
+) -> None:
+    killed = project.part(part)
+    models = {p.pid for p in project.family(NAME)}
+    killed.kill()
+
+    def answered() -> bool:
+        with contextlib.suppress(OSError):
+            return post(endpoint.url, PREDICT, body)[0] == 200
+        return False
+
+    assert within(20, answered)
+    assert within(20, lambda: [p for p in project.everything() if part in " ".join(p.cmdline()[:3])] != [])
+    assert project.part(part).pid != killed.pid
+    assert {p.pid for p in project.family(NAME)} == models
+
+
+def test_down_ends_everything_even_without_a_controller(new_project: Any) -> None:
+    project = new_project()
+    project.apply("left", V1)
+    project.part("controller").kill()
+    assert len(project.everything()) == 3
+    project.down()
+    assert project.everything() == []
 
 
 @pytest.mark.parametrize("what", ["socket", "folder"])
@@ -92,11 +137,11 @@ def test_a_socket_that_somebody_removed_is_made_again(
     project: Any, endpoint: Endpoint, post: Any, body: bytes, within: Any, what: str
 ) -> None:
     before = project.model_servers(NAME)
-    folder = project.sockets(NAME)
+    folder = project.sockets
     if what == "folder":
         shutil.rmtree(folder)
     else:
-        (folder / "2.sock").unlink()
+        Path(before[2].cmdline()[before[2].cmdline().index("--socket") + 1]).unlink()
     expected = {1: what == "folder", 2: True}
 
     def changed() -> dict[int, bool]:
@@ -182,7 +227,7 @@ def test_a_full_disk_is_one_sentence_and_the_endpoint_answers_on(
         assert full.server.apply(file).predict([{"temp": 1.0, "stops": 1}]).version == "2"
     finally:
         full.down()
-        shutil.rmtree(full.sockets(NAME), ignore_errors=True)
+        shutil.rmtree(full.sockets, ignore_errors=True)
 
 
 # -- secrets ----------------------------------------------------------------------------------
@@ -192,7 +237,8 @@ def test_the_environment_reaches_the_model_server_and_nothing_else(
     project: Any, endpoint: Endpoint, tmp_path: Path
 ) -> None:
     assert all(p.environ()["TOKEN"] == SECRET for p in project.model_servers(NAME).values())
-    assert "TOKEN" not in project.gateway(NAME).environ()
+    for part in ("controller", "activator", "envoy"):
+        assert "TOKEN" not in project.part(part).environ()
     (tmp_path / "model.pkl").write_bytes(b"no pickle")
     with pytest.raises(EnvironmentFault) as failed:
         project.apply("leaky", str(tmp_path), env=[{"name": "TOKEN", "value": SECRET}])
@@ -214,7 +260,7 @@ def test_everything_listens_on_the_loopback_or_in_a_folder_of_ours_alone(
     project: Any, endpoint: Endpoint
 ) -> None:
     ports, paths = set(), set()
-    for process in project.family(NAME):
+    for process in project.everything():
         connections = getattr(process, "net_connections", None) or process.connections  # before psutil 6
         for connection in connections("all"):
             if connection.status == psutil.CONN_LISTEN:
@@ -222,15 +268,15 @@ def test_everything_listens_on_the_loopback_or_in_a_folder_of_ours_alone(
             elif connection.family == socket.AF_UNIX and connection.laddr:
                 paths.add(Path(str(connection.laddr)).parent)
     assert ports == {("127.0.0.1", urlsplit(endpoint.url or "").port)}
-    assert paths == {project.sockets(NAME)}
-    assert stat.S_IMODE(project.sockets(NAME).stat().st_mode) == 0o700
+    assert paths == {project.sockets}
+    assert stat.S_IMODE(project.sockets.stat().st_mode) == 0o700
 
 
 # -- the prediction log -----------------------------------------------------------------------
 
 
 def events_in(metrics: str) -> dict[str, int]:
-    start = 'modelyard_payload_events_total{outcome="'
+    start = 'modelyard_payload_events_total{endpoint="logged",outcome="'
     lines = [line.removeprefix(start) for line in metrics.splitlines() if line.startswith(start)]
     return {line.split('"')[0]: int(line.split()[-1]) for line in lines}
 
@@ -255,7 +301,7 @@ def test_a_sink_that_is_down_slows_nobody_and_gets_the_rest_when_it_is_back(
 
     def counted() -> dict[str, int]:
         with socket.create_connection(("127.0.0.1", urlsplit(url).port)) as plain:
-            plain.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            plain.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             return events_in(plain.makefile().read())
 
     assert sorted(ask(number) for number in range(30))[15] < 0.25, "callers wait for the sink"
@@ -301,12 +347,12 @@ def raw(endpoint: Endpoint, sent: bytes, seconds: float) -> bytes:
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
         (b"\x16\x03\x01\x02\x00\x01\x00 what a browser says to a https port \r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 200_000 + b"\r\n\r\n", None),
-        (b"GET /v1/models/a%0Ab%3Fc%23%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"404"),
+        (b"GET /v1/models/a%0Ab%3Fc%23%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX-Odd: \x01\x02\r\nConnection: close\r\n\r\n", b"400"),
         (b"GET /\xff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", None),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n", b"200"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n", b"403"),
         (b"BREW / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", None),
-        (b"GET / HTTP/1.0\r\n\r\n", b"200"),
+        (b"GET / HTTP/1.0\r\n\r\n", b"426"),
         (b"HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"200"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n", b"200"),
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{", None),
@@ -325,6 +371,7 @@ def test_what_is_no_proper_http_is_refused_and_the_next_request_answered(
         assert first.split(b" ")[1] == status, got
     assert b" 500 " not in first
     assert b"Traceback" not in got
+    assert b'"error":""' not in got, "a refusal says why"
     if sent.startswith(b"HEAD"):
         assert rest.endswith(b"\r\n\r\n"), "an answer to HEAD has no body"
     assert post(endpoint.url, PREDICT, body)[0] == 200
@@ -337,7 +384,7 @@ def test_one_connection_carries_many_requests(endpoint: Endpoint, body: bytes) -
     used = connection.sock
     for number in range(50):
         sent = b"nonsense" if number % 5 == 0 else body
-        connection.request("POST", PREDICT, sent)
+        connection.request("POST", parts.path + PREDICT, sent)
         got = connection.getresponse()
         got.read()
         assert got.status == (400 if number % 5 == 0 else 200)
@@ -348,8 +395,8 @@ def test_one_connection_carries_many_requests(endpoint: Endpoint, body: bytes) -
 def test_a_hundred_callers_and_some_slow_ones_are_all_answered(
     endpoint: Endpoint, post: Any, body: bytes
 ) -> None:
-    port = urlsplit(endpoint.url or "").port
-    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    port, path = urlsplit(endpoint.url or "").port, urlsplit(endpoint.url or "").path
+    head = f"POST {path}{PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     slow = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(20)]
     try:
         for connection in slow:

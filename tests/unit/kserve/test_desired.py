@@ -142,12 +142,12 @@ def test_sockets_lie_on_a_short_path_that_is_each_endpoints_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deep = tmp_path / ("ein sehr langer Ordner " * 8)
-    assert len(str(states.sockets(deep) / "12345.sock").encode()) < 100
-    assert states.sockets(deep) == states.sockets(deep) != states.sockets(tmp_path)
+    assert len(str(states.run_folder(deep) / "12345.sock").encode()) < 100
+    assert states.run_folder(deep) == states.run_folder(deep) != states.run_folder(tmp_path)
     long = tmp_path / ("ü" * 80)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    assert len(str(states.sockets(deep) / "12345.sock").encode()) < 100
+    assert len(str(states.run_folder(deep) / "12345.sock").encode()) < 100
 
 
 def test_a_folder_that_others_can_enter_is_not_private(tmp_path: Path) -> None:

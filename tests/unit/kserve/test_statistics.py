@@ -19,7 +19,7 @@ def samples(text: str) -> dict[str, float]:
 
 
 def test_nothing_was_asked_yet() -> None:
-    assert samples(Statistics().text({})) == {"modelyard_requests_in_flight": 0}
+    assert samples(Statistics().text("late", {})) == {"modelyard_requests_in_flight": 0}
 
 
 def test_answers_are_counted_by_revision_and_status() -> None:
@@ -27,7 +27,7 @@ def test_answers_are_counted_by_revision_and_status() -> None:
     for status in (200, 200, 400):
         counted.note("late-00001", status, 0.004)
     counted.note("late-00002", 200, 0.004)
-    seen = samples(counted.text({}))
+    seen = samples(counted.text("late", {}))
     assert seen['modelyard_requests_total{revision="late-00001",code="200"}'] == 2
     assert seen['modelyard_requests_total{revision="late-00001",code="400"}'] == 1
     assert seen['modelyard_requests_total{revision="late-00002",code="200"}'] == 1
@@ -37,7 +37,7 @@ def test_durations_are_a_cumulative_histogram() -> None:
     counted = Statistics()
     for seconds in (0.0005, 0.001, 0.03, 99.0):
         counted.note("r", 200, seconds)
-    seen = samples(counted.text({}))
+    seen = samples(counted.text("late", {}))
     name = "modelyard_request_duration_seconds"
     buckets = [value for key, value in seen.items() if key.startswith(f"{name}_bucket")]
     assert buckets == sorted(buckets)
@@ -52,18 +52,18 @@ def test_a_request_is_under_way_until_it_ends_well_or_not() -> None:
     counted = Statistics()
     try:
         with counted.in_flight():
-            assert samples(counted.text({}))["modelyard_requests_in_flight"] == 1
+            assert samples(counted.text("late", {}))["modelyard_requests_in_flight"] == 1
             raise ValueError("the model broke")
     except ValueError:
         pass
-    assert samples(counted.text({}))["modelyard_requests_in_flight"] == 0
+    assert samples(counted.text("late", {}))["modelyard_requests_in_flight"] == 0
 
 
 def test_events_are_counted_by_outcome_and_every_family_has_a_type() -> None:
-    text = Statistics().text({"stored": 3, "dropped": 1})
+    text = Statistics().text("late", {"stored": 3, "dropped": 1})
     seen = samples(text)
-    assert seen['modelyard_payload_events_total{outcome="stored"}'] == 3
-    assert seen['modelyard_payload_events_total{outcome="dropped"}'] == 1
+    assert seen['modelyard_payload_events_total{endpoint="late",outcome="stored"}'] == 3
+    assert seen['modelyard_payload_events_total{endpoint="late",outcome="dropped"}'] == 1
     assert text.count("# TYPE ") == text.count("# HELP ") == 4
     assert text.endswith("\n")
 
@@ -75,12 +75,12 @@ def test_what_several_processes_counted_is_one_answer() -> None:
     other.note("late-00001", 500, 0.04)
     other.note("late-00001", 404, 0.04)
     other.note("late-00002", 200, 0.2)
-    first, second = summed([one.text({}), other.text({})])
+    first, second = summed([one.text("late", {}), other.text("late", {})])
     assert (first.revision, first.requests, first.refused, first.errors) == ("late-00001", 5, 1, 1)
     assert 0.0025 < (first.p50 or 0) <= 0.005
     assert 0.025 < (first.p95 or 0) <= 0.05
     assert (second.revision, second.requests, second.errors) == ("late-00002", 1, 0)
-    assert summed([Statistics().text({})]) == []
+    assert summed([Statistics().text("late", {})]) == []
 
 
 def test_quantiles_lie_where_prometheus_says() -> None:
