@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,13 @@ from modelyard_kserve.rules import LEGACY, implementations
 #: Model formats that the local model server loads.
 FORMATS = ("mlflow", "sklearn")
 #: Fields of the predictor that a local process honours.
-_HONOURED = {"model", *LEGACY, "logger", "canaryTrafficPercent", "minReplicas", "maxReplicas", "name"}
+_HONOURED = {"model", *LEGACY, "logger", "canaryTrafficPercent", "minReplicas", "maxReplicas"}
+_HONOURED |= {"name", "timeout"}
 #: Fields that change answers: to ignore them would be a lie.
 _REFUSED = {"batcher", "workerSpec"}
 _HONOURED_OF_MODEL = {"modelFormat", "storageUri", "env", "protocolVersion", "name", "runtime"}
+#: Knative's annotation: how long nobody may ask before a model with `minReplicas: 0` is ended.
+WINDOW = "autoscaling.knative.dev/window"
 _NO_GATEWAY = "there is nothing in front of the pods that would do it"
 
 
@@ -67,6 +71,7 @@ def effects(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
     """
     spec = value.get("spec") or {}
     if mode == "local":
+        yield from _annotations(value)
         yield from _locally(spec)
         return
     for name in ("predictor", "transformer", "explainer"):
@@ -101,6 +106,27 @@ def _batched_v2(at: Place, component: Mapping[str, Any]) -> Iterator[Said]:
         yield Said((*at, "batcher"), message, "warning", "ask with V1")
 
 
+def _annotations(value: Mapping[str, Any]) -> Iterator[Said]:
+    said = (value["metadata"].get("annotations") or {}).get(WINDOW)
+    if said is not None and not 6 <= (seconds_of(said) or 0) <= 3600:
+        message = f"{said!r} is no time from 6s to 1h, after which an idle model is ended"
+        yield Said(("metadata", "annotations", WINDOW), message, hint="write it as in 90s")
+
+
+def seconds_of(duration: str) -> float | None:
+    """A duration as Go writes it; None: it is none.
+
+    Example:
+        >>> seconds_of("1m30s"), seconds_of("6s"), seconds_of("soon")
+        (90.0, 6.0, None)
+    """
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?", str(duration))
+    if found is None or not duration:
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
 def _locally(spec: Mapping[str, Any]) -> Iterator[Said]:
     for part in ("transformer", "explainer"):
         if spec.get(part):
@@ -121,7 +147,7 @@ def _locally(spec: Mapping[str, Any]) -> Iterator[Said]:
     ignored = [key for key in predictor if key not in _HONOURED | _REFUSED]
     yield from (_ignored((*at, key)) for key in ignored)
     for key in ("minReplicas", "maxReplicas"):
-        if (predictor.get(key) or 1) != 1 or (key == "minReplicas" and predictor.get(key) == 0):
+        if (predictor.get(key) or 1) != 1:
             yield Said((*at, key), "is one here: each revision has one process", "warning")
 
 

@@ -11,6 +11,7 @@ from modelyard.digests import digest_of
 from modelyard.errors import ConfigError
 from modelyard.manifests import text_of
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted, invalid
+from modelyard_kserve.effects import WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
 from modelyard_kserve.rules import LEGACY, implementations
 
@@ -24,6 +25,10 @@ class Logger:
     metadata_headers: tuple[str, ...]
 
 
+#: Seconds: Knative's stable window, and its longest answer.
+_IDLE, _TIMEOUT = 60.0, 300.0
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What an InferenceService file asks for.
@@ -34,6 +39,8 @@ class Manifest:
         mode: how it is deployed.
         canary: percent for the newest revision, or None.
         least: replicas that stay when nobody asks.
+        idle: seconds without a request after which the others are ended.
+        timeout: seconds that an answer may take.
         env: environment of the model server.
         spec_digest: identifies everything that makes a new revision when it changes.
         notes: what the file says that this target does not do.
@@ -48,6 +55,8 @@ class Manifest:
     model_format: str
     canary: int | None
     least: int
+    idle: float
+    timeout: float
     logger: Logger | None
     env: Mapping[str, str]
     spec_digest: str
@@ -113,6 +122,8 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
         least=1 if predictor.get("minReplicas") is None else predictor["minReplicas"],
+        idle=seconds_of((value["metadata"].get("annotations") or {}).get(WINDOW) or "") or _IDLE,
+        timeout=float(predictor.get("timeout") or _TIMEOUT),
         logger=_logger(predictor.get("logger")),
         env=_env(model),
         spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),

@@ -116,11 +116,12 @@ class KserveServer:
         with self._locked(name):
             with suppress(CorruptStateError):  # it goes away, whatever it says
                 self._desired(name)
-            shutil.rmtree(self._at(name))
-        if self._names():
-            self._gone(name)
-        else:
-            self._context.services.forget(SERVICE)
+            (self._at(name) / states.DESIRED).unlink()
+            if self._names():
+                self._gone(name)
+            else:
+                self._context.services.forget(SERVICE)
+            shutil.rmtree(self._at(name))  # now that its controller writes there no more
 
     # -- the steps --------------------------------------------------------------------------
 
@@ -214,6 +215,8 @@ class KserveServer:
                 notes=manifest.notes,
                 logger=logger,
                 least=manifest.least,
+                idle=manifest.idle,
+                timeout=manifest.timeout,
             )
         revisions = before.revisions
         if revision is not before.newest:
@@ -230,6 +233,8 @@ class KserveServer:
             notes=manifest.notes,
             logger=logger,
             least=manifest.least,
+            idle=manifest.idle,
+            timeout=manifest.timeout,
         )
         return before if changed == before else replace(changed, generation=before.generation + 1)
 

@@ -31,7 +31,8 @@ class Child:
         self._record, self._log, self._cwd = record, log, cwd
         self._pid: int | None = None
         self._identity = ""
-        self._since = time.monotonic()
+        #: Whether its socket was there already; for whoever started it to say.
+        self.reachable = False
         #: Where in the log its own words begin.
         self.log_from = 0
 
@@ -47,11 +48,6 @@ class Child:
         """The process id, even when it has just gone."""
         return self._pid
 
-    @property
-    def age(self) -> float:
-        """Seconds since we started or adopted it."""
-        return time.monotonic() - self._since
-
     def adopt(self, key: str) -> bool:
         """Take over the process that the record names, if it runs and was started for the same key."""
         with contextlib.suppress(CorruptStateError, OSError):
@@ -59,7 +55,7 @@ class Child:
             if isinstance(known, dict) and known.get("key") == key and isinstance(known.get("pid"), int):
                 self._pid, self._identity = known["pid"], str(known.get("identity"))
                 self.log_from = int(known.get("log_from") or 0)
-                self._since = time.monotonic()
+                self.reachable = True
         return self.pid is not None
 
     def start(self, argv: Sequence[str], env: Mapping[str, str], key: str) -> None:
@@ -70,7 +66,7 @@ class Child:
         """
 
         def remember(pid: int, found: str) -> None:
-            self._pid, self._identity, self._since = pid, found, time.monotonic()
+            self._pid, self._identity, self.reachable = pid, found, False
             known = {"pid": pid, "identity": found, "key": key, "log_from": self.log_from}
             write_json(self._record, known, mode=0o600)
 

@@ -33,8 +33,6 @@ from modelyard_kserve.local.service import Service
 _LOOK_EVERY = 0.05
 #: Seconds between two looks which revisions are idle.
 _COUNT_EVERY = 1.0
-#: Seconds after which a process that we started has made its socket.
-_SETTLED = 10.0
 #: The bell, and where our pages are.
 _OWN_SOCKETS = ("bell.sock", "controller.sock")
 
@@ -200,11 +198,11 @@ class Controller:
         """Whether it runs and can be reached; one whose socket was removed is ended."""
         if child.pid is None and not child.adopt(key):
             return False
-        there = (self._run / socket_name).exists()
-        if not there and child.age > _SETTLED:
+        if (self._run / socket_name).exists():
+            child.reachable = True
+        elif child.reachable:
             await child.end()
-            return False
-        return True
+        return child.pid is not None
 
     # -- what is so -------------------------------------------------------------------------
 

@@ -63,6 +63,9 @@ class Desired:
     logger: Mapping[str, Any] | None = None
     #: The replicas that stay when nobody asks; 0: none does.
     least: int = 1
+    #: Seconds without a request after which the others are ended, and that an answer may take.
+    idle: float = 60.0
+    timeout: float = 300.0
 
     @property
     def newest(self) -> Wanted:

@@ -16,8 +16,6 @@ from modelyard_kserve.local.envoy import Route, Share
 from modelyard_kserve.local.pages import Line
 from modelyard_kserve.local.replicas import Places, Replica
 
-#: Seconds without a request after which a revision that may scale to zero does.
-_IDLE_SECONDS = 60.0
 #: Seconds for which a process that gets no new requests stays: Envoy must have heard of it.
 _DRAINED_AFTER = 2.0
 #: Processes of models that get no traffic now and are kept for a fast way back.
@@ -59,7 +57,9 @@ class Service:
         before, self._desired, self._stamp = self._desired, wanted, stamp
         for revision in self._needed():
             if revision.key not in self._replicas:
-                self._replicas[revision.key] = self._made(revision)
+                made = self._replicas[revision.key] = self._made(revision)
+                if before is None and made.pid is None and self._slept(revision):
+                    self._asleep.add(revision.key)
             elif before is not None and before.generation != wanted.generation:
                 self._replicas[revision.key].again()
         self._retire()
@@ -97,13 +97,19 @@ class Service:
         if not self.may_sleep:
             self._asleep.clear()
             return
+        assert self._desired is not None
         now = time.monotonic()
         for key, replica in self._replicas.items():
             used = self._used.setdefault(key, now)
-            if replica.ready and key not in self._asleep and now - used > _IDLE_SECONDS:
+            if replica.ready and key not in self._asleep and now - used > self._desired.idle:
                 self._asleep.add(key)
                 self._leave(replica)
                 self._replicas[key] = self._made(replica.wanted)
+
+    def _slept(self, revision: Wanted) -> bool:
+        """Whether a controller before us saw it ready: it need not be started before somebody asks."""
+        seen = states.observed(self._folder)["revisions"].get(str(revision.number), {})
+        return self.may_sleep and bool(seen.get("ready"))
 
     def _made(self, revision: Wanted) -> Replica:
         replica = Replica(revision, self._folder.name, self._places)
@@ -152,7 +158,7 @@ class Service:
             for number, percent in wanted.split(self._ready()).items()
             for revision in (wanted.revision(number),)
         )
-        return Route(wanted.name, wanted.namespace, shares)
+        return Route(wanted.name, wanted.namespace, shares, wanted.timeout)
 
     def sockets(self) -> dict[str, Sequence[Path]]:
         """Where the revisions that have a process answer; nowhere while it is not ready, or sleeps."""
@@ -232,7 +238,8 @@ class Service:
 
     def write(self) -> None:
         """Write what is so, if it changed."""
-        if self._desired is None:
+        file = self._folder / states.OBSERVED
+        if self._desired is None or not (self._folder / states.DESIRED).exists():
             return
         ready = self._ready()
         revisions = {}
@@ -246,7 +253,6 @@ class Service:
                     "pid": replica.pid,
                 }
         now = {"generation": self._desired.generation, "controller": os.getpid(), "revisions": revisions}
-        file = self._folder / states.OBSERVED
         if now != self._written or _stamp(file) != self._written_stamp:  # it may have been damaged
             write_json(file, now, mode=0o600)
             self._written, self._written_stamp = now, _stamp(file)

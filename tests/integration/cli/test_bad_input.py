@@ -135,7 +135,7 @@ def _endpoint(project: Path, name: str) -> Path:
 def test_files_are_linted_from_anywhere_and_nothing_is_applied(project: Path, tmp_path: Path) -> None:
     good = (
         "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata: {name: sunny}\n"
-        "spec:\n  predictor:\n    sklearn: {storageUri: model}\n    minReplicas: 0\n"
+        "spec:\n  predictor:\n    sklearn: {storageUri: model}\n    minReplicas: 2\n"
     )
     (project / "serving").mkdir()
     (project / "serving" / "sunny.yaml").write_text(good)

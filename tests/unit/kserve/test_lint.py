@@ -203,7 +203,7 @@ def test_a_component_that_runs_nothing() -> None:
         ("deploymentStrategy: {type: Recreate}", "Standard", None, ""),
         ("scaleMetricType: Utilization", "Knative", "warning", "has no effect in Knative mode"),
         ("autoScaling: {metrics: []}", "Knative", "warning", "has no effect in Knative mode"),
-        ("timeout: 30", "local", "warning", "has no effect on local processes"),
+        ("scaleTarget: 30", "local", "warning", "has no effect on local processes"),
         ("batcher: {maxBatchSize: 8}", "local", "error", "would change answers"),
         ("batcher: {maxBatchSize: 8}", "Knative", None, ""),
     ],

@@ -307,9 +307,8 @@ def test_every_rule_says_which_field_breaks_it(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("line", "note"),
     [
-        ("timeout: 30", "timeout has no effect on local processes"),
+        ("scaleTarget: 30", "scaleTarget has no effect on local processes"),
         ("minReplicas: 2", "minReplicas is one here: each revision has one process"),
-        ("minReplicas: 0", "minReplicas is one here: each revision has one process"),
         ("maxReplicas: 4", "maxReplicas is one here: each revision has one process"),
         ("containers: [{name: a, image: b}]", "containers has no effect on local processes"),
         ("  args: [--workers, '2']", "model.args has no effect on local processes"),
@@ -323,6 +322,21 @@ def test_what_local_processes_do_not_do_is_noted(line: str, note: str) -> None:
     made = parse(in_predictor(line), "dienst.yaml")
     assert made.notes == (f"spec.predictor.{note}",)
     assert made.env == {}, "a value that only the cluster knows must not become an empty one"
+
+
+@pytest.mark.parametrize(("window", "idle"), [("6s", 6.0), ("1m30s", 90.0), ("1h", 3600.0)])
+def test_how_long_nobody_may_ask_is_said_as_in_knative(window: str, idle: float) -> None:
+    annotated = f"  annotations: {{autoscaling.knative.dev/window: {window}}}\nspec:"
+    made = parse(in_predictor("minReplicas: 0\n    timeout: 5").replace("spec:", annotated), "dienst.yaml")
+    assert (made.least, made.idle, made.timeout, made.notes) == (0, idle, 5.0, ())
+    usual = parse(GOOD, "dienst.yaml")
+    assert (usual.least, usual.idle, usual.timeout) == (1, 60.0, 300.0)
+
+
+@pytest.mark.parametrize("window", ["5s", "soon", "2h", "''"])
+def test_a_window_that_knative_would_not_take_is_refused(window: str) -> None:
+    annotated = f"  annotations: {{autoscaling.knative.dev/window: {window}}}\nspec:"
+    assert "is no time from 6s to 1h" in refused(GOOD.replace("spec:", annotated))
 
 
 def test_the_older_ways_to_name_the_format_mean_the_same() -> None:
