@@ -141,6 +141,12 @@ def end(mark: str, leader: int | None, grace: float) -> None:
             break
 
 
+def kill(pid: int, known: str) -> None:
+    """KILL one process, and nothing that it started; returns when it is gone."""
+    _signal({pid: known}, signal.SIGKILL)
+    _wait({pid: known}, 5)
+
+
 def free_port(remembered: int | None) -> int:
     """The remembered port if nobody listens there, else another one."""
     for wanted in (remembered or 0, 0):

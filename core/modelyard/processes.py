@@ -123,6 +123,8 @@ class ProcessServices:
                 return self._service(spec.name, record)
             if not spec.adopts:
                 self._end(spec.name, record)
+            elif record and _alive(record):  # it alone: asked to end, it would end its children
+                _spawn.kill(record["pid"], record["identity"])
             wanted = record["port"] if record else None
             record = self._started(spec, digest, wanted)
             service = self._service(spec.name, record)

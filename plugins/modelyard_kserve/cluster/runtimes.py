@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from modelyard.components import Component, Manifest, Site
-from modelyard_kserve.local.replicas import ONE_THREAD
+from modelyard_kserve.local.forks import ONE_THREAD
 
 #: The image with everything of ours.
 STACK = "ghcr.io/modelyard/stack:0.1.0"

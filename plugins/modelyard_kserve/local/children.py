@@ -65,15 +65,21 @@ class Child:
             OSError: the system refuses.
         """
 
-        def remember(pid: int, found: str) -> None:
-            self._pid, self._identity, self.reachable = pid, found, False
-            known = {"pid": pid, "identity": found, "key": key, "log_from": self.log_from}
-            write_json(self._record, known, mode=0o600)
+        with self.log.open("ab") as log:
+            spawn(argv, env=env, cwd=self._cwd, log=log, remember=lambda pid, _: self.remember(pid, key))
 
+    def remember(self, pid: int, key: str) -> None:
+        """Take over a process that waits for the word; its record is on disk when this returns."""
+        self._pid, self._identity, self.reachable = pid, identity(pid) or "", False
+        known = {"pid": pid, "identity": self._identity, "key": key, "log_from": self.log_from}
+        write_json(self._record, known, mode=0o600)
+
+    @property
+    def log(self) -> Path:
+        """Where it writes; what is there already is not its own."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            self.log_from = log.tell()
-            spawn(argv, env=env, cwd=self._cwd, log=log, remember=remember)
+        self.log_from = self._log.stat().st_size if self._log.exists() else 0
+        return self._log
 
     async def end(self, grace: float = 5.0) -> None:
         """TERM, then KILL after so many seconds; its record goes."""

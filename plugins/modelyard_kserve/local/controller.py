@@ -27,6 +27,7 @@ from modelyard_kserve.local import desired as states
 from modelyard_kserve.local import envoy, pages
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.children import Child, end_strays
+from modelyard_kserve.local.forks import Forks
 from modelyard_kserve.local.replicas import RECORDS, Places
 from modelyard_kserve.local.service import Service
 
@@ -54,6 +55,7 @@ class Controller:
         self._admin = Admin(self._run / "admin.sock")
         self._envoy = Child(self._run / "envoy.json", logs / "serving.log", root)
         self._activator = Child(self._run / "activator.json", logs / "serving.log", root)
+        self._forks = Forks(self._run, logs / "serving.log", root)
         self._services: dict[str, Service] = {}
         self._swept = False
         self._deleted: list[Service] = []
@@ -79,7 +81,8 @@ class Controller:
         """End everything."""
         services = (*self._services.values(), *self._deleted)
         await asyncio.gather(
-            self._envoy.end(), self._activator.end(), *self._ending, *(service.end() for service in services)
+            *(self._envoy.end(), self._activator.end(), self._forks.end(), *self._ending),
+            *(service.end() for service in services),
         )
         shutil.rmtree(self._run, ignore_errors=True)
 
@@ -102,7 +105,7 @@ class Controller:
     async def _look(self) -> None:
         there = {file.parent.name for file in self._endpoints.glob(f"*/{states.DESIRED}")}
         for name in sorted(there - self._services.keys()):
-            self._services[name] = Service(self._endpoints / name, self._places)
+            self._services[name] = Service(self._endpoints / name, self._places, self._forks)
         for name in self._services.keys() - there:
             self._deleted.append(self._services.pop(name))
         for service in self._services.values():
@@ -115,6 +118,7 @@ class Controller:
             return
         self._swept = True
         owned: set[int] = {pid for service in self._services.values() for pid in service.pids()}
+        owned |= self._forks.pids()
         await self._lives(self._envoy, str(self._port), "admin.sock")
         await self._lives(self._activator, "1", "activator.sock")
         owned |= {child.pid for child in (self._envoy, self._activator) if child.pid is not None}
@@ -132,6 +136,7 @@ class Controller:
             task.add_done_callback(self._ending.discard)
 
     async def _tend(self) -> None:
+        self._forks.tend()
         rung, self._rung = self._rung, set()
         await asyncio.gather(*(service.tend(rung) for service in self._services.values()))
 

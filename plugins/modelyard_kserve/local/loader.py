@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,20 @@ def load(folder: Path, *, trust_pickle: bool, probabilities: bool) -> LoadedMode
     except Exception as fault:
         said = " ".join(str(fault).split())[:400]
         raise _unloadable(folder, f"{type(fault).__name__}: {said}") from fault
+
+
+def library(folder: Path) -> str:
+    """What loads the model in a folder: `sklearn`, or `mlflow`."""
+    description = folder / "MLmodel"
+    if not description.is_file():
+        return "sklearn"
+    import yaml
+
+    with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+        described = yaml.safe_load(description.read_text(encoding="utf-8"))
+        sklearn = (described.get("flavors") or {}).get("sklearn")
+        return "sklearn" if sklearn and not sklearn.get("code") else "mlflow"
+    return "mlflow"
 
 
 def _model(folder: Path, trust_pickle: bool) -> tuple[Any, tuple[Column, ...]]:

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -74,15 +75,19 @@ class ModelApp:
         return Answer(200, made)
 
 
-def main() -> int:
-    """Load the model, then serve until told to stop; one that can't be loaded is a line and status 3."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Load the model, then serve until told to stop; one that can't be loaded is a line and status 3.
+
+    Args:
+        argv: the arguments; None: those of the process.
+    """
     options = argparse.ArgumentParser(prog="model_server")
     for name in ("folder", "socket", "name", "version"):
         options.add_argument(f"--{name}", required=True)
     options.add_argument("--digest", help="of the model's files when the revision was made")
     options.add_argument("--logging", type=Path, required=True, help="says which answers are logged")
     options.add_argument("--trust-pickle", action="store_true")
-    given = options.parse_args()
+    given = options.parse_args(argv)
     probabilities = os.environ.get("PREDICT_PROBA", "").lower() == "true"
     try:
         folder = Path(given.folder)

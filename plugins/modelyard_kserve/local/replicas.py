@@ -8,12 +8,14 @@ import hashlib
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from modelyard.errors import EnvironmentFault
 from modelyard.processes import child_env
 from modelyard_kserve.local.children import Child
 from modelyard_kserve.local.desired import Wanted, is_private
+from modelyard_kserve.local.forks import ONE_THREAD, Forked, Forks, ForkServer
 
 #: The folder with the records of model servers, below `Places.run`.
 RECORDS = "replicas"
@@ -22,9 +24,6 @@ _BACKOFF = (0.2, 1.0, 3.0, 10.0)
 _LOAD_AGAIN = 60.0
 #: A server that ran this long and then died is started again as if it had never failed.
 _SETTLED_SECONDS = 60.0
-#: A few rows are scored fastest by one thread: OpenMP's teams spin for each other, and on two busy
-#: cores made a 3 ms answer of a boosted model take 180 ms. `env` in the manifest can say otherwise.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,11 @@ class Replica:
         wanted: the first revision that needs it.
         name: the name under which it serves.
         places: where everything lies.
+        forks: what model servers come out of.
     """
 
-    def __init__(self, wanted: Wanted, name: str, places: Places) -> None:
-        self.wanted = wanted
+    def __init__(self, wanted: Wanted, name: str, places: Places, forks: Forks) -> None:
+        self.wanted, self._forks = wanted, forks
         short = hashlib.sha256(f"{name} {wanted.key}".encode()).hexdigest()[:12]
         self.socket = places.run / f"{short}.sock"
         self._name = name
@@ -122,13 +122,25 @@ class Replica:
         with contextlib.suppress(FileNotFoundError):
             self.socket.unlink()
         wanted = self.wanted
-        argv = [sys.executable, "-m", "modelyard_kserve.local.model_server"]
-        argv += ["--folder", wanted.path, "--socket", str(self.socket)]
+        argv = ["--folder", wanted.path, "--socket", str(self.socket)]
         argv += ["--name", self._name, "--version", wanted.version, "--digest", wanted.digest]
         argv += ["--logging", str(self._logging)]
         argv += ["--trust-pickle"] if wanted.trust_pickle else []
-        env = {**ONE_THREAD, **child_env(), **wanted.env}
-        self._child.start(argv, env, wanted.key)
+        forks = self._source
+        if forks is not None and not forks.failed:
+            made = Forked(tuple(argv), wanted.env, self._name, self._child.log)
+            if (forks.ready and forks.fork(made, self._remember)) or not forks.failed:
+                return  # it is there, or what it comes out of is importing
+        program = [sys.executable, "-m", "modelyard_kserve.local.model_server"]
+        self._child.start([*program, *argv], {**ONE_THREAD, **child_env(), **wanted.env}, wanted.key)
+        self._runs, self._started = True, time.monotonic()
+
+    @cached_property
+    def _source(self) -> ForkServer | None:
+        return self._forks.for_model(Path(self.wanted.path), self.wanted.env)
+
+    def _remember(self, pid: int) -> None:
+        self._child.remember(pid, self.wanted.key)
         self._runs, self._started = True, time.monotonic()
 
     def _died(self, pid: int | None) -> None:

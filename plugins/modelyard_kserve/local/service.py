@@ -13,6 +13,7 @@ from modelyard.state import write_json
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.envoy import Route, Share
+from modelyard_kserve.local.forks import Forks
 from modelyard_kserve.local.pages import Line
 from modelyard_kserve.local.replicas import Places, Replica
 
@@ -28,10 +29,11 @@ class Service:
     Args:
         folder: the endpoint's folder.
         places: where processes lie.
+        forks: what model servers come out of.
     """
 
-    def __init__(self, folder: Path, places: Places) -> None:
-        self._folder, self._places = folder, places
+    def __init__(self, folder: Path, places: Places, forks: Forks) -> None:
+        self._folder, self._places, self._forks = folder, places, forks
         self._desired: Desired | None = None
         self._stamp: tuple[int, int] | None = None
         self._replicas: dict[str, Replica] = {}
@@ -112,7 +114,7 @@ class Service:
         return self.may_sleep and bool(seen.get("ready"))
 
     def _made(self, revision: Wanted) -> Replica:
-        replica = Replica(revision, self._folder.name, self._places)
+        replica = Replica(revision, self._folder.name, self._places, self._forks)
         replica.adopt()
         return replica
 
