@@ -50,10 +50,11 @@ class Activator:
 
     async def serve(self, path: Path) -> None:
         """Take requests on a socket until cancelled."""
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        server = await asyncio.start_unix_server(self._connected, str(path), limit=_HEAD_LIMIT)
-        path.chmod(0o600)
+        making = path.with_suffix(".new")
+        making.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._connected, str(making), limit=_HEAD_LIMIT)
+        making.chmod(0o600)
+        making.replace(path)  # it is there once somebody listens
         async with server:
             await server.serve_forever()
 

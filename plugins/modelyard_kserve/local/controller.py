@@ -91,7 +91,7 @@ class Controller:
             # Each for itself: a damaged state file or a full disk must not end the care for the models.
             steps = (
                 *(self._keep_sockets, self._look, self._end_strays, self._tend),
-                *(self._tell, self._end_deleted, self._keep_envoy, self._keep_activator),
+                *(self._tell, self._end_deleted, self._keep_activator, self._keep_envoy),
             )
             said = "; ".join(filter(None, [await _tried(step) for step in steps]))
             if said and said != self._said:
@@ -188,6 +188,8 @@ class Controller:
     async def _keep_envoy(self) -> None:
         if self._routing is None or await self._lives(self._envoy, str(self._port), "admin.sock"):
             return
+        if not (self._run / "activator.sock").exists():
+            return  # who asks for a model that sleeps must find somebody
         bootstrap = envoy.write_first(self._routing, self._run / "admin.sock")
         argv = [envoy.program(), "-c", str(bootstrap), "--log-level", "warn", "--disable-hot-restart"]
         self._envoy.start([*argv, "--concurrency", "2"], child_env(), str(self._port))

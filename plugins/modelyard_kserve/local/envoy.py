@@ -272,8 +272,8 @@ def _route(route: Route, prefix: str) -> dict[str, Any]:
             # A prediction that may have begun is not asked for again.
             "retry_policy": {
                 "retry_on": "connect-failure,refused-stream,reset-before-request",
-                "num_retries": 3,
-                "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
+                "num_retries": 8,
+                "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
                 "retry_priority": {
                     "name": "envoy.retry_priorities.previous_priorities",
                     "typed_config": {
@@ -351,8 +351,9 @@ def _of_revisions(routing: Routing) -> list[dict[str, Any]]:
             "circuit_breakers": {
                 "thresholds": [{"max_connections": _CONNECTIONS, "max_pending_requests": _PENDING}]
             },
-            # Without: one replica of two that is out would send everything to both again.
-            "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+            # With more, one replica of two that is out would send everything to both again; with none,
+            # callers would be refused while all are out.
+            "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
             "outlier_detection": {
                 "consecutive_local_origin_failure": 3,
                 "split_external_local_origin_errors": True,

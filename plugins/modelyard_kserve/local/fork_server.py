@@ -38,12 +38,13 @@ def serve(path: Path, modules: list[str]) -> int:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()  # what a collection touches would be copied for each child
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+    making = path.with_suffix(".new")
+    making.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        path.chmod(0o600)
+        listening.bind(str(making))
+        making.chmod(0o600)
         listening.listen()
+        making.replace(path)  # it is there once somebody listens
         while True:
             connection, _ = listening.accept()
             with connection:

@@ -126,9 +126,21 @@ class Project:
             self.context.services.stop(service.name)
 
     def part(self, name: str) -> psutil.Process:
-        """The `controller`, `activator` or `envoy`."""
-        (found,) = (p for p in self.everything() if any(name in word for word in p.cmdline()[:3]))
-        return found
+        """The `controller`, `activator`, `envoy` or `fork_server`; there must be exactly one."""
+        (found,) = self.parts(name)
+        return psutil.Process(found)
+
+    def kill(self, name: str) -> psutil.Process:
+        """KILL a part; it is gone when this returns."""
+        killed = self.part(name)
+        killed.kill()
+        assert within(10, lambda: not runs(killed))
+        return killed
+
+    def parts(self, name: str) -> list[int]:
+        """The pids of all that are called so."""
+        running = self.forkers() if name == "fork_server" else self.everything()
+        return [p.pid for p in running if any(name in word for word in words(p)[:3])]
 
     def model_servers(self, name: str) -> dict[int, psutil.Process]:
         """The processes of the models, by revision."""
@@ -151,13 +163,32 @@ class Project:
 
     def family(self, name: str) -> list[psutil.Process]:
         """The model servers of one endpoint."""
-        return [p for p in self.everything() if ["--name", name] in pairs(p.cmdline())]
+        records = (self.sockets / "replicas").glob(f"{name}.*.json")
+        pids = {(read_json(record) or {}).get("pid") for record in records}
+        found = [p for p in self.everything() if p.pid in pids or ["--name", name] in pairs(words(p))]
+        assert all(p.pid in pids for p in found), "one runs that nobody has written down"
+        return found
+
+    def forkers(self) -> list[psutil.Process]:
+        """The fork servers."""
+        records = self.sockets.glob("forks-*.json")
+        pids = {(read_json(record) or {}).get("pid") for record in records}
+        return [p for p in self.everything() if p.pid in pids]
 
     @property
     def sockets(self) -> Path:
         from modelyard_kserve.local import desired
 
         return desired.run_folder(self.context.state)
+
+
+def words(process: psutil.Process) -> list[str]:
+    """Its command line; none if it has just ended."""
+    try:
+        found: list[str] = process.cmdline()
+        return found
+    except psutil.Error:
+        return []
 
 
 def pairs(words: list[str]) -> list[list[str]]:
