@@ -43,7 +43,7 @@ class ServiceSpec:
     """A background process that a provider wants.
 
     Attributes:
-        name: unique in the project, lower case, e.g. `monitor` or `endpoint-late-flights`.
+        name: unique in the project, lower case, e.g. `monitor` or `serving`.
         argv: the command; `{port}` in an item becomes the port that was chosen and remembered.
         env: added to the environment (telemetry of children is already switched off).
         health: path of a GET that answers 200 when it is ready, e.g. `/healthz`; None: running is ready.

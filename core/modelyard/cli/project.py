@@ -127,7 +127,7 @@ def open_(session: Session, name: str | None, only_print: bool) -> None:
       modelyard open monitor
     """
     running = [s for s in session.bare_yard.services() if s.url and s.status == "running"]
-    chosen = [s for s in running if s.name in (name, f"endpoint-{name}")] if name else running[:1]
+    chosen = [s for s in running if s.name == name] if name else running[:1]
     if not chosen:
         names = ", ".join(s.name for s in running)
         said = f"no '{name}' runs here" if name else "nothing with a page runs here"

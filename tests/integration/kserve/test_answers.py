@@ -234,3 +234,27 @@ def test_a_page_shows_people_what_answers_here(steady: Endpoint) -> None:
     connection.close()
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert f"<td>{steady.revisions[0].name}</td><td>{NAME}/1</td><td>100 %</td><td>ready</td>" in text
+
+
+@pytest.mark.parametrize("port", ["", ":8080"])
+def test_an_endpoint_answers_under_the_host_name_that_kserve_gives_it(steady: Endpoint, port: str) -> None:
+    parts = urlsplit(steady.url or "")
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    connection.request(
+        "GET", f"/v2/models/{steady.name}", headers={"Host": f"{steady.name}-default.example.com{port}"}
+    )
+    answer = connection.getresponse()
+    said = json.loads(answer.read())
+    connection.close()
+    assert (answer.status, said["name"]) == (200, steady.name)
+    assert answer.headers["X-Modelyard-Revision"] == steady.revisions[0].name
+
+
+def test_what_nobody_answers_is_one_sentence(steady: Endpoint) -> None:
+    parts = urlsplit(steady.url or "")
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    connection.request("POST", "/serving/default/nobody/v1/models/nobody:predict", b"{}")
+    answer = connection.getresponse()
+    assert answer.status == 404
+    assert json.loads(answer.read())["error"].startswith("there is nothing at this path")
+    connection.close()
