@@ -117,6 +117,7 @@ class KserveServer:
             with suppress(CorruptStateError):  # it goes away, whatever it says
                 self._desired(name)
             (self._at(name) / states.DESIRED).unlink()
+            states.ring(self._context.state)
             if self._names():
                 self._gone(name)
             else:

@@ -31,11 +31,13 @@ from modelyard_kserve.local.forks import Forks
 from modelyard_kserve.local.replicas import RECORDS, Places
 from modelyard_kserve.local.service import Service
 
-_LOOK_EVERY = 0.05
+#: Seconds between two looks at everything: while something is under way, and otherwise. Who changes a file or
+#: waits for a model rings.
+_LOOK_EVERY, _LOOK_SETTLED = 0.05, 0.5
 #: Seconds between two looks which revisions are idle.
 _COUNT_EVERY = 1.0
 #: The bell, and where our pages are.
-_OWN_SOCKETS = ("bell.sock", "controller.sock")
+_OWN_SOCKETS = (states.BELL, "controller.sock")
 
 
 class Controller:
@@ -99,8 +101,18 @@ class Controller:
                     print(f"controller: {said}", flush=True)
             self._said = said
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._bell.wait(), 1 if said else _LOOK_EVERY)
+                await asyncio.wait_for(self._bell.wait(), 1 if said else self._pause)
             self._bell.clear()
+
+    @property
+    def _pause(self) -> float:
+        settled = (
+            self._routes_written
+            and self._envoy.pid is not None
+            and self._activator.reachable
+            and all(service.settled for service in self._services.values())
+        )
+        return _LOOK_SETTLED if settled else _LOOK_EVERY
 
     async def _look(self) -> None:
         there = {file.parent.name for file in self._endpoints.glob(f"*/{states.DESIRED}")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import socket
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from modelyard.digests import digest_of
 from modelyard.errors import CorruptStateError
 from modelyard.state import read_json, write_json
 
-DESIRED, OBSERVED = "desired.json", "observed.json"
+DESIRED, OBSERVED, BELL = "desired.json", "observed.json", "bell.sock"
 #: The path of a Unix socket fits in 104 bytes on macOS, in 108 on Linux; our part of it takes 45.
 _LONGEST_TEMPORARY = 58
 
@@ -112,6 +113,13 @@ def run_folder(state: Path) -> Path:
     return Path(temporary) / f"modelyard-{os.getuid()}-{name}"
 
 
+def ring(state: Path) -> None:
+    """Tell the controller that a file changed; one that hears nothing looks by itself."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+        bell.setblocking(False)
+        bell.sendto(b"", str(run_folder(state) / BELL))
+
+
 def is_private(folder: Path) -> bool:
     """Whether the folder is there and nobody but us can enter it."""
     try:
@@ -146,8 +154,9 @@ def load(folder: Path) -> Desired | None:
 
 
 def save(folder: Path, desired: Desired) -> None:
-    """Write the desired state whole."""
+    """Write the desired state whole, and tell the controller."""
     write_json(folder / DESIRED, asdict(desired), mode=0o600)
+    ring(folder.parent.parent)
 
 
 def observed(folder: Path) -> dict[str, Any]:

