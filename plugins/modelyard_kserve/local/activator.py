@@ -26,7 +26,7 @@ from typing import Any
 _HEAD_LIMIT = 128 * 1024
 _PIECE = 64 * 1024
 #: Seconds between two looks whether the replica is there, and between two rings of the bell.
-_LOOK, _RING = 0.01, 0.5
+_LOOK, _RING = 0.02, 0.5
 #: Requests for one revision that may wait, and how many seconds each, unless the board says otherwise.
 _MOST, _PATIENCE = 1000, 120.0
 #: What a caller is told to wait before it comes again.

@@ -17,7 +17,10 @@ from modelyard_kserve.local.children import Child
 from modelyard_kserve.local.loader import library
 
 #: What every model server imports, and what models of each library need besides.
-_ALWAYS = ("modelyard_kserve.local.model_server", "uvicorn.main", "uvicorn.lifespan.on", "orjson", "pandas")
+_ALWAYS = (
+    *("modelyard_kserve.local.model_server", "orjson", "pandas", "encodings.cp437"),
+    *("uvicorn.main", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"),
+)
 _OF = {
     "sklearn": (
         "sklearn.pipeline",
