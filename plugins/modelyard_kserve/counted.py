@@ -12,8 +12,8 @@ from modelyard.records import RequestStats
 _SECONDS = 5.0
 
 
-def asked(connect: Callable[[], socket.socket]) -> str:
-    """The exposition of one process.
+def asked(connect: Callable[[], socket.socket], target: str = "/metrics") -> str:
+    """The exposition of one process, or another of its texts.
 
     Args:
         connect: opens a connection to where it listens.
@@ -25,7 +25,7 @@ def asked(connect: Callable[[], socket.socket]) -> str:
     connection.sock = connect()
     try:
         connection.sock.settimeout(_SECONDS)
-        connection.request("GET", "/metrics", headers={"Connection": "close"})
+        connection.request("GET", target, headers={"Connection": "close"})
         answer = connection.getresponse()
         body = answer.read().decode()
     except http.client.HTTPException as fault:
@@ -33,7 +33,7 @@ def asked(connect: Callable[[], socket.socket]) -> str:
     finally:
         connection.close()
     if answer.status != 200:
-        raise OSError(f"/metrics answered {answer.status}")
+        raise OSError(f"{target} answered {answer.status}")
     return body
 
 

@@ -1,1 +1,1 @@
-"""InferenceServices as processes on this machine: a gateway per endpoint, a model server per model."""
+"""InferenceServices as processes on this machine, behind Envoy; `controller` keeps them."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from pathlib import Path
 from urllib.parse import quote
+
+from modelyard_kserve.counted import asked
 
 _SECONDS = 5.0
 
@@ -21,34 +22,23 @@ class Admin:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def get(self, target: str) -> bytes:
-        """The body of an answer.
+    def get(self, target: str) -> str:
+        """The text of an answer.
 
         Raises:
             OSError: nobody answers there, or not with 200.
         """
-        connection = http.client.HTTPConnection("envoy")
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.sock.settimeout(_SECONDS)
-            connection.sock.connect(str(self._path))
-            connection.request("GET", target, headers={"Connection": "close"})
-            answer = connection.getresponse()
-            body = answer.read()
-        except http.client.HTTPException as fault:
-            raise OSError(f"no HTTP: {fault!r}") from fault
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise OSError(f"{target} answered {answer.status}")
-        return body
+        return asked(self._connect, target)
 
-    def ready(self) -> bool:
-        """Whether it takes requests."""
+    def _connect(self) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            return self.get("/ready").strip() == b"LIVE"
+            made.settimeout(_SECONDS)
+            made.connect(str(self._path))
         except OSError:
-            return False
+            made.close()
+            raise
+        return made
 
     def answered(self) -> str:
         """What each cluster answered and how long it took, in Prometheus' text format.
@@ -57,7 +47,7 @@ class Admin:
             OSError: nobody answers.
         """
         pattern = r"^cluster\..*\.upstream_rq_(time|\d+)$"
-        return self.get(f"/stats/prometheus?filter={quote(pattern, safe='')}").decode()
+        return self.get(f"/stats/prometheus?filter={quote(pattern, safe='')}")
 
     def clusters(self) -> set[str]:
         """The clusters that can be routed to.
@@ -65,7 +55,7 @@ class Admin:
         Raises:
             OSError: nobody answers.
         """
-        return {line.partition("::")[0] for line in self.get("/clusters").decode().splitlines()}
+        return {line.partition("::")[0] for line in self.get("/clusters").splitlines()}
 
     def counters(self, pattern: str) -> dict[str, int]:
         """Counters and gauges whose names fit a regular expression.

@@ -1,4 +1,4 @@
-"""As much of ASGI as gateway and model server need: a request with its body, an answer in JSON."""
+"""As much of ASGI as a model server needs: a request with its body, an answer in JSON."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ class Controller:
 def _exposition(admin: Admin, target: str) -> str:
     """What somebody counted; nothing if it has just ended."""
     with contextlib.suppress(OSError):
-        return admin.get(target).decode()
+        return admin.get(target)
     return ""
 
 

@@ -59,7 +59,7 @@ def test_no_request_fails_while_versions_are_switched_there_and_back(project: An
                 switched = time.monotonic()
                 time.sleep(0.3)
                 assert under_way.versions(since=switched) == {uri[-1]}, "the old one must not answer now"
-        time.sleep(2.5)  # the gateway ends processes that nobody needs some seconds later
+        time.sleep(2.5)  # the controller ends processes that nobody needs some seconds later
     assert under_way.failed() == []
     assert len(under_way.answers) > 200, "too few requests to prove anything"
     assert under_way.versions() == {"1", "2"}

@@ -1,4 +1,4 @@
-"""What a gateway counts, as Prometheus reads it."""
+"""What a model server counts, as Prometheus reads it."""
 
 from __future__ import annotations
 
