@@ -38,6 +38,7 @@ class Service:
         self._stamp: tuple[int, int] | None = None
         self._replicas: dict[str, Replica] = {}
         self._asleep: set[str] = set()
+        self._ending: set[str] = set()
         self._used: dict[str, float] = {}
         self._totals: dict[str, int] = {}
         self._recent: list[str] = []
@@ -74,7 +75,8 @@ class Service:
             if revision.name in rung:
                 self._asleep.discard(revision.key)
                 self._used[revision.key] = time.monotonic()
-        awake = [r for key, r in self._replicas.items() if key not in self._asleep]
+        # One that is being ended is started again when it is gone: both have one socket and one record.
+        awake = [r for key, r in self._replicas.items() if key not in self._asleep | self._ending]
         await asyncio.gather(*(replica.tend() for replica in awake))
         await self._rest()
 
@@ -112,8 +114,7 @@ class Service:
             used = self._used.setdefault(key, now)
             if replica.ready and key not in self._asleep and now - used > self._desired.idle:
                 self._asleep.add(key)
-                self._leave(replica)
-                self._replicas[key] = self._made(replica.wanted)
+                self._leave(replica, key)
 
     def _slept(self, revision: Wanted) -> bool:
         """Whether a controller before us saw it ready: it need not be started before somebody asks."""
@@ -140,10 +141,16 @@ class Service:
                 self._recent.remove(key)
             self._leave(self._replicas.pop(key))
 
-    def _leave(self, replica: Replica) -> None:
+    def _leave(self, replica: Replica, asleep: str = "") -> None:
+        """End it once nobody is sent there any more; one put to sleep only if nobody woke it since."""
+
         async def later() -> None:
             await asyncio.sleep(_DRAINED_AFTER)
+            if asleep and asleep not in self._asleep:
+                return
+            self._ending.add(asleep)
             await replica.end()
+            self._ending.discard(asleep)
 
         task = asyncio.create_task(later())
         self._leaving.add(task)
