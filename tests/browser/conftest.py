@@ -273,6 +273,8 @@ def open_lab(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Callable
     if request.node.stash.get(_FAILED, False):
         for number, lab in enumerate(labs):
             lab.shot(f"failed-{request.node.name}-{number}")
+    for lab in labs:
+        lab.page.unroute_all(behavior="ignoreErrors")  # an answer that a test rewrites may be on its way
     for context in contexts:
         context.close()
     for lab in labs:
