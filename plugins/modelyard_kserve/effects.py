@@ -14,7 +14,7 @@ from modelyard_kserve.rules import LEGACY, implementations
 FORMATS = ("mlflow", "sklearn")
 #: Fields of the predictor that a local process honours.
 _HONOURED = {"model", *LEGACY, "logger", "canaryTrafficPercent", "minReplicas", "maxReplicas"}
-_HONOURED |= {"name", "timeout"}
+_HONOURED |= {"name", "timeout", "containerConcurrency", "scaleMetric", "scaleTarget"}
 #: Fields that change answers: to ignore them would be a lie.
 _REFUSED = {"batcher", "workerSpec"}
 _HONOURED_OF_MODEL = {"modelFormat", "storageUri", "env", "protocolVersion", "name", "runtime"}
@@ -146,9 +146,6 @@ def _locally(spec: Mapping[str, Any]) -> Iterator[Said]:
     yield from _model_locally((*at, name), name, predictor[name])
     ignored = [key for key in predictor if key not in _HONOURED | _REFUSED]
     yield from (_ignored((*at, key)) for key in ignored)
-    for key in ("minReplicas", "maxReplicas"):
-        if (predictor.get(key) or 1) != 1:
-            yield Said((*at, key), "is one here: each revision has one process", "warning")
 
 
 def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[Said]:

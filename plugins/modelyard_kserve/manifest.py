@@ -9,10 +9,12 @@ from typing import Any
 
 from modelyard.digests import digest_of
 from modelyard.errors import ConfigError
+from modelyard.kube.quantities import quantity
 from modelyard.manifests import text_of
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted, invalid
 from modelyard_kserve.effects import WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
+from modelyard_kserve.local.scaling import TARGETS, Scaling
 from modelyard_kserve.rules import LEGACY, implementations
 
 
@@ -25,8 +27,10 @@ class Logger:
     metadata_headers: tuple[str, ...]
 
 
-#: Seconds: Knative's stable window, and its longest answer.
-_IDLE, _TIMEOUT = 60.0, 300.0
+#: Seconds: Knative's longest answer.
+_TIMEOUT = 300.0
+#: What a replica asks for unless the manifest says otherwise: what KServe's runtimes ask for.
+_ASKED = {"cpu": "1", "memory": "2Gi"}
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,9 @@ class Manifest:
         document: its values.
         mode: how it is deployed.
         canary: percent for the newest revision, or None.
-        least: replicas that stay when nobody asks.
-        idle: seconds without a request after which the others are ended.
+        scaling: how many replicas there are.
         timeout: seconds that an answer may take.
+        concurrency: requests that a replica works on at once; 0: as many as come.
         env: environment of the model server.
         spec_digest: identifies everything that makes a new revision when it changes.
         notes: what the file says that this target does not do.
@@ -54,9 +58,9 @@ class Manifest:
     storage_uri: str
     model_format: str
     canary: int | None
-    least: int
-    idle: float
+    scaling: Scaling
     timeout: float
+    concurrency: int
     logger: Logger | None
     env: Mapping[str, str]
     spec_digest: str
@@ -121,9 +125,9 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         storage_uri=model["storageUri"],
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
-        least=1 if predictor.get("minReplicas") is None else predictor["minReplicas"],
-        idle=seconds_of((value["metadata"].get("annotations") or {}).get(WINDOW) or "") or _IDLE,
+        scaling=_scaling(document, predictor),
         timeout=float(predictor.get("timeout") or _TIMEOUT),
+        concurrency=predictor.get("containerConcurrency") or 0,
         logger=_logger(predictor.get("logger")),
         env=_env(model),
         spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),
@@ -149,6 +153,30 @@ def _require_namespace(document: Document, only: str) -> None:
     if said and only and said != only:
         message = f"'{said}' is not the target's namespace, '{only}'"
         raise _refused(document, Said(("metadata", "namespace"), message, hint="leave it out here"))
+
+
+def _scaling(document: Document, predictor: Mapping[str, Any]) -> Scaling:
+    annotations = document.value["metadata"].get("annotations") or {}
+    asked = (predictor["model"].get("resources") or {}).get("requests") or {}
+    try:
+        cores, memory = (quantity(asked.get(what, given)) for what, given in _ASKED.items())
+    except ValueError as fault:
+        place = ("spec", "predictor", "model", "resources", "requests")
+        raise _refused(document, Said(place, str(fault), hint="write it as in 500m or 2Gi")) from None
+    least = 1 if predictor.get("minReplicas") is None else predictor["minReplicas"]
+    metric = predictor.get("scaleMetric") or "concurrency"
+    target = float(predictor.get("scaleTarget") or TARGETS[metric])
+    if metric == "concurrency" and predictor.get("containerConcurrency"):
+        target = min(target, float(predictor["containerConcurrency"]))
+    return Scaling(
+        least=least,
+        most=max(least, predictor.get("maxReplicas") or 1),
+        metric=metric,
+        target=target,
+        window=seconds_of(annotations.get(WINDOW) or "") or Scaling.window,
+        cpu=cores,
+        memory=memory,
+    )
 
 
 def _logger(logger: Mapping[str, Any] | None) -> Logger | None:

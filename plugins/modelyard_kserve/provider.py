@@ -188,6 +188,8 @@ class KserveServer:
             created=now().isoformat(),
             env=dict(manifest.env),
             trust_pickle=trusted,
+            timeout=manifest.timeout,
+            concurrency=manifest.concurrency,
         )
         newest = before.newest if before else None
         same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (
@@ -215,9 +217,7 @@ class KserveServer:
                 created=now().isoformat(),
                 notes=manifest.notes,
                 logger=logger,
-                least=manifest.least,
-                idle=manifest.idle,
-                timeout=manifest.timeout,
+                scaling=manifest.scaling,
             )
         revisions = before.revisions
         if revision is not before.newest:
@@ -233,9 +233,7 @@ class KserveServer:
             revisions=revisions,
             notes=manifest.notes,
             logger=logger,
-            least=manifest.least,
-            idle=manifest.idle,
-            timeout=manifest.timeout,
+            scaling=manifest.scaling,
         )
         return before if changed == before else replace(changed, generation=before.generation + 1)
 

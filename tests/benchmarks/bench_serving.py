@@ -172,8 +172,9 @@ def _marked(yard: Any) -> list[psutil.Process]:
 
 def _replicas(yard: Any, name: str) -> list[psutil.Process]:
     file = yard.root / ".modelyard" / "kserve" / "endpoints" / name / "observed.json"
-    pids = [revision["pid"] for revision in json.loads(file.read_text())["revisions"].values()]
-    return [psutil.Process(pid) for pid in pids if pid and psutil.pid_exists(pid)]
+    revisions = json.loads(file.read_text())["revisions"].values()
+    pids = [pid for revision in revisions for pid in revision["pids"]]
+    return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
 
 @contextlib.contextmanager

@@ -81,6 +81,10 @@ class Child:
         self.log_from = self._log.stat().st_size if self._log.exists() else 0
         return self._log
 
+    def forget(self) -> None:
+        """Its record goes: it does not run."""
+        self._record.unlink(missing_ok=True)
+
     async def end(self, grace: float = 5.0) -> None:
         """TERM, then KILL after so many seconds; its record goes."""
         pid = self.pid
@@ -93,7 +97,7 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 if self.pid is not None:
                     os.kill(pid, signal.SIGKILL)
-        self._record.unlink(missing_ok=True)
+        self.forget()
 
     def last_words(self, prefix: str) -> str:
         """The last line that begins with the prefix, since it was started; without the prefix."""

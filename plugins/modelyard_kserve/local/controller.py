@@ -259,7 +259,7 @@ class Controller:
         """Which revisions answered something lately."""
         while True:
             await asyncio.sleep(_COUNT_EVERY)
-            if any(service.may_sleep for service in self._services.values()):
+            if any(service.moves for service in self._services.values()):
                 pattern = r"^cluster\..*\.upstream_rq_(total|active)$"
                 with contextlib.suppress(OSError):
                     counted = await asyncio.to_thread(self._admin.counters, pattern)

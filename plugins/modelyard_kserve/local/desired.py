@@ -16,6 +16,7 @@ from typing import Any
 from modelyard.digests import digest_of
 from modelyard.errors import CorruptStateError
 from modelyard.state import read_json, write_json
+from modelyard_kserve.local.scaling import Scaling
 
 DESIRED, OBSERVED, BELL = "desired.json", "observed.json", "bell.sock"
 #: The path of a Unix socket fits in 104 bytes on macOS, in 108 on Linux; our part of it takes 45.
@@ -37,11 +38,16 @@ class Wanted:
     created: str
     env: Mapping[str, str] = field(default_factory=dict)
     trust_pickle: bool = False
+    #: Seconds that an answer may take.
+    timeout: float = 300.0
+    #: Requests that one replica works on at once; 0: as many as come.
+    concurrency: int = 0
 
     @property
     def key(self) -> str:
         """Revisions with the same key are served by the same process."""
-        return digest_of([self.path, self.digest, dict(self.env), self.trust_pickle])
+        served = [self.path, self.digest, dict(self.env), self.trust_pickle]
+        return digest_of([*served, self.timeout, self.concurrency])
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,7 @@ class Desired:
     created: str
     notes: tuple[str, ...] = ()
     logger: Mapping[str, Any] | None = None
-    #: The replicas that stay when nobody asks; 0: none does.
-    least: int = 1
-    #: Seconds without a request after which the others are ended, and that an answer may take.
-    idle: float = 60.0
-    timeout: float = 300.0
+    scaling: Scaling = field(default_factory=Scaling)
 
     @property
     def newest(self) -> Wanted:
@@ -141,8 +143,8 @@ def load(folder: Path) -> Desired | None:
         return None
     try:
         revisions = tuple(Wanted(**revision) for revision in value.pop("revisions"))
-        notes = tuple(value.pop("notes"))
-        made = Desired(**value, revisions=revisions, notes=notes)
+        notes, scaling = tuple(value.pop("notes")), Scaling(**value.pop("scaling"))
+        made = Desired(**value, revisions=revisions, notes=notes, scaling=scaling)
         made.revision(made.rolled_out)
     except (AttributeError, KeyError, TypeError, StopIteration):
         raise CorruptStateError(

@@ -17,6 +17,7 @@ from modelyard.digests import model_digest
 from modelyard.errors import ConfigError, ModelyardError
 from modelyard_kserve.local import protocol
 from modelyard_kserve.local.asgi import Answer, Request, application
+from modelyard_kserve.local.limited import Limited
 from modelyard_kserve.local.loader import LoadedModel, load
 from modelyard_kserve.local.logged import LoggedApp
 
@@ -87,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--digest", help="of the model's files when the revision was made")
     options.add_argument("--logging", type=Path, required=True, help="says which answers are logged")
     options.add_argument("--trust-pickle", action="store_true")
+    options.add_argument("--timeout", type=float, default=300.0, help="seconds that an answer may take")
+    options.add_argument("--concurrency", type=int, default=0, help="requests at once; 0: as many as come")
     given = options.parse_args(argv)
     probabilities = os.environ.get("PREDICT_PROBA", "").lower() == "true"
     try:
@@ -98,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 3
     import uvicorn
 
-    logged = LoggedApp(given.name, ModelApp(given.name, given.version, model, probabilities), given.logging)
+    app = ModelApp(given.name, given.version, model, probabilities)
+    logged = LoggedApp(given.name, Limited(app, given.concurrency, given.timeout), given.logging)
     uvicorn.run(
         application(logged, started=logged.started, stopped=logged.stopped),
         uds=given.socket,
@@ -106,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         access_log=False,
         ws="none",
         timeout_keep_alive=3600,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=int(given.timeout) + 1,
     )
     return 0
 

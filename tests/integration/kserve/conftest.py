@@ -143,9 +143,9 @@ class Project:
         return [p.pid for p in running if any(name in word for word in words(p)[:3])]
 
     def model_servers(self, name: str) -> dict[int, psutil.Process]:
-        """The processes of the models, by revision."""
+        """The first process of each model, by revision."""
         seen = read_json(self.context.state / "endpoints" / name / "observed.json")
-        pids = {int(n): r["pid"] for n, r in seen["revisions"].items() if r["pid"]}
+        pids = {int(n): r["pids"][0] for n, r in seen["revisions"].items() if r["pids"]}
         return {n: psutil.Process(pid) for n, pid in pids.items() if psutil.pid_exists(pid)}
 
     def folder(self, name: str) -> Path:
