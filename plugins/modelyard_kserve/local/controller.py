@@ -204,7 +204,7 @@ class Controller:
             return  # who asks for a model that sleeps must find somebody
         bootstrap = envoy.write_first(self._routing, self._run / "admin.sock")
         argv = [envoy.program(), "-c", str(bootstrap), "--log-level", "warn", "--disable-hot-restart"]
-        self._envoy.start([*argv, "--concurrency", "2"], child_env(), str(self._port))
+        self._envoy.start([*argv, "--concurrency", "1"], child_env(), str(self._port))
 
     async def _keep_activator(self) -> None:
         if await self._lives(self._activator, "1", "activator.sock"):
