@@ -162,10 +162,13 @@ class Forks:
         for name in self._used:
             self._made[name].tend()
 
-    def pids(self) -> set[int]:
-        """The processes, those of a controller before us as well."""
+    def adopt(self) -> None:
+        """Take over those of a controller before us."""
         for server in self._made.values():
             server.adopt()
+
+    def pids(self) -> set[int]:
+        """Their processes."""
         return {server.pid for server in self._made.values() if server.pid is not None}
 
     async def end(self) -> None:

@@ -80,6 +80,11 @@ class Service:
             del self._sets[key], self._demands[key], self._meters[key]
 
     @property
+    def known(self) -> bool:
+        """Whether it could be read what is wanted."""
+        return self._desired is not None
+
+    @property
     def settled(self) -> bool:
         """Whether nothing is under way: each process is ready, failed, or not wanted now."""
         return self._desired is not None and all(replicas.settled for replicas in self._sets.values())
