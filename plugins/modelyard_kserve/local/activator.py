@@ -27,8 +27,8 @@ _HEAD_LIMIT = 128 * 1024
 _PIECE = 64 * 1024
 #: Seconds between two looks whether the replica is there, and between two rings of the bell.
 _LOOK, _RING = 0.02, 0.5
-#: Requests for one revision that may wait, and how many seconds each, unless the board says otherwise.
-_MOST, _PATIENCE = 1000, 120.0
+#: Requests for one revision that may wait.
+_MOST = 1000
 #: What a caller is told to wait before it comes again.
 _RETRY_AFTER = 5
 
@@ -98,7 +98,7 @@ class Activator:
             for path in known["sockets"]:
                 with contextlib.suppress(OSError):
                     return await asyncio.open_unix_connection(path, limit=_HEAD_LIMIT)
-            if now - began > known.get("patience", _PATIENCE):
+            if now - began > known["patience"]:
                 return f"{revision} was not ready within {now - began:.0f} s"
             if now - rung > _RING:
                 rung = now

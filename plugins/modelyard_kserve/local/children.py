@@ -102,7 +102,9 @@ class Child:
     def last_words(self, prefix: str) -> str:
         """The last line that begins with the prefix, since it was started; without the prefix."""
         with contextlib.suppress(OSError), self._log.open("rb") as log:
-            log.seek(max(self.log_from, log.seek(0, os.SEEK_END) - 4000))
+            size = log.seek(0, os.SEEK_END)
+            begun = self.log_from if self.log_from <= size else 0  # it may have begun anew
+            log.seek(max(begun, size - 4000))
             lines = log.read().decode(errors="replace").splitlines()
             said = [line for line in lines if line.startswith(prefix)]
             return said[-1].removeprefix(prefix) if said else ""

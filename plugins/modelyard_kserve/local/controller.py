@@ -24,7 +24,7 @@ from modelyard.errors import CorruptStateError
 from modelyard.processes import child_env
 from modelyard.state import read_json, write_json
 from modelyard_kserve.local import desired as states
-from modelyard_kserve.local import envoy, pages
+from modelyard_kserve.local import envoy, logs, pages
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.children import Child, end_strays
 from modelyard_kserve.local.deaths import Deaths
@@ -47,18 +47,18 @@ class Controller:
     Args:
         state: the provider's folder; `endpoints/` lies in it.
         port: where callers come.
-        logs: where everybody writes.
+        log_folder: where everybody writes.
         root: the project's folder.
     """
 
-    def __init__(self, state: Path, port: int, logs: Path, root: Path) -> None:
+    def __init__(self, state: Path, port: int, log_folder: Path, root: Path) -> None:
         self._state, self._endpoints, self._run = state, state / "endpoints", _private_folder(state)
         self._port = port
-        self._places = Places(self._run, logs, root)
+        self._places = Places(self._run, log_folder, root)
         self._admin = Admin(self._run / "admin.sock")
-        self._envoy = Child(self._run / "envoy.json", logs / "serving.log", root)
-        self._activator = Child(self._run / "activator.json", logs / "serving.log", root)
-        self._forks = Forks(self._run, logs / "serving.log", root)
+        self._envoy = Child(self._run / "envoy.json", log_folder / "serving.log", root)
+        self._activator = Child(self._run / "activator.json", log_folder / "serving.log", root)
+        self._forks = Forks(self._run, log_folder / "serving.log", root)
         self._services: dict[str, Service] = {}
         self._swept = False
         self._deleted: list[Service] = []
@@ -273,9 +273,10 @@ class Controller:
         asyncio.get_running_loop().add_reader(bell, rung)
 
     async def _count(self) -> None:
-        """Which revisions answered something lately."""
+        """Which revisions answered something lately; and how much was printed."""
         while True:
             await asyncio.sleep(_COUNT_EVERY)
+            await asyncio.to_thread(logs.bound, self._places.logs)
             if any(service.moves for service in self._services.values()):
                 pattern = r"^cluster\..*\.upstream_rq_(total|active)$"
                 with contextlib.suppress(OSError):

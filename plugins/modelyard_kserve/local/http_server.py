@@ -255,11 +255,12 @@ async def answered(handle: Handle, request: Request) -> Answer:
     """The answer to a request, whatever happens; callers get no traceback."""
     try:
         return await handle(request)
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:  # a model that says sys.exit() does not mean us
         import traceback
 
         traceback.print_exc()
-        return Answer.error(500, f"{type(fault).__name__}: {' '.join(str(fault).split())[:300]}")
+        said = " ".join(str(fault).split())[:300]
+        return Answer.error(500, ": ".join(filter(None, [type(fault).__name__, said])))
 
 
 def _unquoted(path: bytes) -> str:

@@ -206,6 +206,8 @@ class Service:
             revision.name: {
                 "sockets": [str(path) for path in replicas.sockets or (replicas.next_socket,)],
                 "failed": replicas.message if replicas.failed else None,
+                # A moment less than Envoy waits, which could not say why.
+                "patience": max(revision.timeout - 1, 1),
             }
             for revision, replicas in self._with_processes()
         }
