@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelyard_kserve.documents import Level, Place, Said
+from modelyard_kserve.local.runtimes import FORMATS
 from modelyard_kserve.rules import LEGACY, implementations
 
-#: Model formats that the local model server loads.
-FORMATS = ("mlflow", "sklearn")
 #: Fields of the predictor that a local process honours.
 _HONOURED = {"model", *LEGACY, "logger", "canaryTrafficPercent", "minReplicas", "maxReplicas"}
 _HONOURED |= {"name", "timeout"}

@@ -188,6 +188,7 @@ class KserveServer:
             created=now().isoformat(),
             env=dict(manifest.env),
             trust_pickle=trusted,
+            model_format=manifest.model_format,
         )
         newest = before.newest if before else None
         same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (

@@ -37,11 +37,13 @@ class Wanted:
     created: str
     env: Mapping[str, str] = field(default_factory=dict)
     trust_pickle: bool = False
+    #: What loads it; empty: its files say.
+    model_format: str = ""
 
     @property
     def key(self) -> str:
         """Revisions with the same key are served by the same process."""
-        return digest_of([self.path, self.digest, dict(self.env), self.trust_pickle])
+        return digest_of([self.path, self.digest, dict(self.env), self.trust_pickle, self.model_format])
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from modelyard.digests import model_digest
 from modelyard.errors import ConfigError, ModelyardError
 from modelyard_kserve.local import protocol
 from modelyard_kserve.local.asgi import Answer, Request, application
-from modelyard_kserve.local.loader import LoadedModel, load
 from modelyard_kserve.local.logged import LoggedApp
+from modelyard_kserve.local.runtimes import LoadedModel, load
 
 
 class ModelApp:
@@ -86,13 +86,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.add_argument(f"--{name}", required=True)
     options.add_argument("--digest", help="of the model's files when the revision was made")
     options.add_argument("--logging", type=Path, required=True, help="says which answers are logged")
+    options.add_argument("--format", default="", help="what loads the model; default: its files say")
     options.add_argument("--trust-pickle", action="store_true")
     given = options.parse_args(argv)
     probabilities = os.environ.get("PREDICT_PROBA", "").lower() == "true"
     try:
         folder = Path(given.folder)
         require_same_files(folder, given.digest)
-        model = load(folder, trust_pickle=given.trust_pickle, probabilities=probabilities)
+        model = load(
+            folder,
+            model_format=given.format,
+            trust_pickle=given.trust_pickle,
+            probabilities=probabilities,
+        )
     except ModelyardError as fault:
         print(f"model server {os.getpid()}: {fault.message}", flush=True)
         return 3

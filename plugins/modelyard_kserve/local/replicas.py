@@ -125,6 +125,7 @@ class Replica:
         argv = ["--folder", wanted.path, "--socket", str(self.socket)]
         argv += ["--name", self._name, "--version", wanted.version, "--digest", wanted.digest]
         argv += ["--logging", str(self._logging)]
+        argv += ["--format", wanted.model_format] if wanted.model_format else []
         argv += ["--trust-pickle"] if wanted.trust_pickle else []
         forks = self._source
         if forks is not None and not forks.failed:
@@ -137,7 +138,7 @@ class Replica:
 
     @cached_property
     def _source(self) -> ForkServer | None:
-        return self._forks.for_model(Path(self.wanted.path), self.wanted.env)
+        return self._forks.for_model(self.wanted.model_format, Path(self.wanted.path), self.wanted.env)
 
     def _remember(self, pid: int) -> None:
         self._child.remember(pid, self.wanted.key)
