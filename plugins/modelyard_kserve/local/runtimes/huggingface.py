@@ -44,7 +44,7 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
         task,
         model=place,
         tokenizer=tokenizer,
-        model_kwargs={"local_files_only": True, "use_safetensors": None if trusted else True},
+        model_kwargs={"use_safetensors": None if trusted else True},
         **code,
     )
 
