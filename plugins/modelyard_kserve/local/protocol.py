@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelyard_kserve.local import tensors as arrays
-from modelyard_kserve.local.runtimes import Column, LoadedModel, Tensor, frame
+from modelyard_kserve.local import by_name
+from modelyard_kserve.local.runtimes import Column, LoadedModel, Spec, frame
 
 _DATATYPES = {"i": "INT64", "u": "UINT64", "f": "FP64", "b": "BOOL"}
 _KNOWN_DATATYPES = (
@@ -24,7 +24,7 @@ def v1_rows(model: LoadedModel, body: Any) -> Any:
     if not instances:
         raise ValueError("'instances' is empty")
     if model.inputs:
-        return arrays.from_v1(model.inputs, instances)
+        return by_name.from_v1(model.inputs, instances)
     if not model.columns:
         return _matrix(instances)
     if isinstance(instances[0], dict):
@@ -38,7 +38,7 @@ def v2_rows(model: LoadedModel, body: Any) -> Any:
     if not isinstance(inputs, list) or not inputs:
         raise ValueError("the body needs 'inputs': a list of tensors")
     if model.inputs:
-        return arrays.from_v2(model.inputs, [_checked(tensor) for tensor in inputs])
+        return by_name.from_v2(model.inputs, [_checked(tensor) for tensor in inputs])
     tensors = dict(_tensor(tensor) for tensor in inputs)
     if len(tensors) != len(inputs):
         raise ValueError("two inputs have the same name")
@@ -61,7 +61,7 @@ def v2_rows(model: LoadedModel, body: Any) -> Any:
 def v1_response(answers: Any) -> dict[str, Any]:
     """`{"predictions": [...]}`."""
     if isinstance(answers, Mapping):
-        return {"predictions": arrays.to_v1(answers)}
+        return {"predictions": by_name.to_v1(answers)}
     return {"predictions": _plain(answers)}
 
 
@@ -73,7 +73,7 @@ def v2_response(
 
     said = {"model_name": name, "model_version": version, "id": request_id}
     if isinstance(answers, Mapping):
-        return {**said, "outputs": arrays.to_v2(answers)}
+        return {**said, "outputs": by_name.to_v2(answers)}
     array = np.asarray(answers)
     return {
         **said,
@@ -105,7 +105,7 @@ def metadata(name: str, version: str, model: LoadedModel) -> dict[str, Any]:
     }
 
 
-def _described(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
+def _described(tensors: Sequence[Spec]) -> list[dict[str, Any]]:
     return [
         {"name": one.name, "datatype": one.datatype or "FP32", "shape": list(one.shape or (-1,))}
         for one in tensors

@@ -232,8 +232,8 @@ def test_only_trusted_pickles_of_pytorch_are_loaded(torch: Path) -> None:
         f"model.pt can't be loaded: {pickles}",
         f"model.pt2 can't be loaded: {pickles}",
         f"model.pt can't be loaded: {no_model}",
-        "[(Tensor(name='input', datatype='', shape=None), [1.5, 1.5])]",
-        "[(Tensor(name='input', datatype='FP32', shape=(-1, 2)), [1.5, 1.5])]",
+        "[(Spec(name='input', datatype='', shape=None), [1.5, 1.5])]",
+        "[(Spec(name='input', datatype='FP32', shape=(-1, 2)), [1.5, 1.5])]",
     ]
 
 

@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from modelyard.errors import ModelyardError
-from modelyard_kserve.local.runtimes.base import Column, LoadedModel, Tensor, described, unloadable
+from modelyard_kserve.local.runtimes.base import Column, LoadedModel, Spec, described, unloadable
 from modelyard_kserve.local.runtimes.frames import frame
 
-__all__ = ["FORMATS", "RUNTIMES", "Column", "LoadedModel", "Runtime", "Tensor", "forked_as", "frame", "load"]
+__all__ = ["FORMATS", "RUNTIMES", "Column", "LoadedModel", "Runtime", "Spec", "forked_as", "frame", "load"]
 
 
 @dataclass(frozen=True)

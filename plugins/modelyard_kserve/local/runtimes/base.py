@@ -23,7 +23,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class Spec:
     """An input or output of a model that takes tensors.
 
     Attributes:
@@ -51,8 +51,8 @@ class LoadedModel:
 
     columns: tuple[Column, ...]
     answer: Callable[[Any], Any]
-    inputs: tuple[Tensor, ...] = ()
-    outputs: tuple[Tensor, ...] = ()
+    inputs: tuple[Spec, ...] = ()
+    outputs: tuple[Spec, ...] = ()
     platform: str = "mlflow"
 
 

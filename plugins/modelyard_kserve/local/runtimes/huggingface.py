@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelyard_kserve.local.runtimes.base import LoadedModel, Tensor, unloadable, without_probabilities
+from modelyard_kserve.local.runtimes.base import LoadedModel, Spec, unloadable, without_probabilities
 
 #: How the class of a model ends -> what it does, as KServe's huggingfaceserver decides it.
 _TASKS = {
@@ -61,9 +61,7 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
         made[:] = said if len(said) == len(texts) and len(texts) > 1 else _alone(said, texts)
         return {"predictions": made}
 
-    return LoadedModel(
-        (), answer, (Tensor("text", "BYTES", (-1,)),), (Tensor("predictions", "BYTES", (-1,)),)
-    )
+    return LoadedModel((), answer, (Spec("text", "BYTES", (-1,)),), (Spec("predictions", "BYTES", (-1,)),))
 
 
 def _alone(said: Any, texts: list[str]) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from modelyard_kserve.local.runtimes.base import (
     LoadedModel,
-    Tensor,
+    Spec,
     found,
     unloadable,
     versioned,
@@ -51,17 +51,17 @@ def _providers(onnxruntime: Any) -> list[str]:
     return [name for name in wanted if name in onnxruntime.get_available_providers()]
 
 
-def _tensor(file: Path, one: Any) -> Tensor:
+def _tensor(file: Path, one: Any) -> Spec:
     datatype = _TYPES.get(_inner(one.type))
     if datatype is None:
         raise unloadable(file, f"its input '{one.name}' is a {one.type}, which no request can hold")
-    return Tensor(one.name, datatype, _shape(one))
+    return Spec(one.name, datatype, _shape(one))
 
 
-def _output(one: Any) -> Tensor:
+def _output(one: Any) -> Spec:
     """A sequence of maps is a matrix with one column for each key; see `_array`."""
     shape = (-1, -1) if one.type.startswith("seq(map(") else _shape(one)
-    return Tensor(one.name, _TYPES.get(_inner(one.type), "BYTES"), shape)
+    return Spec(one.name, _TYPES.get(_inner(one.type), "BYTES"), shape)
 
 
 def _inner(type_: str) -> str:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from modelyard_kserve.local.by_name import datatype_of
 from modelyard_kserve.local.runtimes.base import (
     LoadedModel,
-    Tensor,
+    Spec,
     found,
     unloadable,
     without_probabilities,
 )
-from modelyard_kserve.local.tensors import datatype_of
 
 _FILES = ("*.pt2", "*.pt", "*.pth")
 #: What PyTorch says about inputs that do not fit; everything else that it raises is the model's fault.
@@ -67,16 +67,16 @@ def _arguments(script: Any) -> list[str]:
     return [argument.name for argument in needed]
 
 
-def _untyped(names: Sequence[str]) -> tuple[Tensor, ...]:
-    return tuple(Tensor(name) for name in names)
+def _untyped(names: Sequence[str]) -> tuple[Spec, ...]:
+    return tuple(Spec(name) for name in names)
 
 
-def _exported(program: Any) -> tuple[Tensor, ...]:
+def _exported(program: Any) -> tuple[Spec, ...]:
     """The inputs with the types and shapes that the program was exported with."""
     nodes = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
     values = [(name, nodes[name]) for name in program.graph_signature.user_inputs]
     return tuple(
-        Tensor(
+        Spec(
             name,
             datatype_of(str(value.dtype).removeprefix("torch.")),
             tuple(size if isinstance(size, int) else -1 for size in value.shape),

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from modelyard_kserve.local.by_name import datatype_of
 from modelyard_kserve.local.runtimes.base import (
     LoadedModel,
-    Tensor,
+    Spec,
     found,
     unloadable,
     versioned,
     without_probabilities,
 )
-from modelyard_kserve.local.tensors import datatype_of
 
 _FILES = ("saved_model.pb", "*.keras")
 _SIGNATURE = "serving_default"
@@ -65,7 +65,7 @@ def _keras(tf: Any, file: Path, trusted: bool) -> LoadedModel:
     return LoadedModel((), answer, inputs, outputs)
 
 
-def _tensor(name: str, spec: Any) -> Tensor:
+def _tensor(name: str, spec: Any) -> Spec:
     dtype = getattr(spec.dtype, "name", spec.dtype)
     shape = None if spec.shape is None else tuple(-1 if size is None else int(size) for size in spec.shape)
-    return Tensor(name, datatype_of(dtype), shape)
+    return Spec(name, datatype_of(dtype), shape)

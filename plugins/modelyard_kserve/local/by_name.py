@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelyard_kserve.local.runtimes.base import Tensor
+from modelyard_kserve.local.runtimes.base import Spec
 
 #: V2's names of numbers -> NumPy's.
 DTYPES = {
@@ -28,7 +28,7 @@ def datatype_of(dtype: Any) -> str:
     return _DATATYPES.get(str(dtype), "BYTES")
 
 
-def from_v1(inputs: Sequence[Tensor], instances: Sequence[Any]) -> dict[str, Any]:
+def from_v1(inputs: Sequence[Spec], instances: Sequence[Any]) -> dict[str, Any]:
     """The arrays in V1's instances: each is an object with all inputs, or the value of the only one."""
     by_name = all(isinstance(instance, dict) for instance in instances)
     if not by_name and len(inputs) > 1:
@@ -45,7 +45,7 @@ def from_v1(inputs: Sequence[Tensor], instances: Sequence[Any]) -> dict[str, Any
     return columns
 
 
-def from_v2(inputs: Sequence[Tensor], given: Sequence[tuple[str, str, Sequence[int], Any]]) -> dict[str, Any]:
+def from_v2(inputs: Sequence[Spec], given: Sequence[tuple[str, str, Sequence[int], Any]]) -> dict[str, Any]:
     """The arrays in V2's inputs: name, datatype, shape and values of each. One input may have any name."""
     by_name = {name: (datatype, shape, values) for name, datatype, shape, values in given}
     if len(inputs) == 1 and len(by_name) == 1:
@@ -59,12 +59,12 @@ def from_v2(inputs: Sequence[Tensor], given: Sequence[tuple[str, str, Sequence[i
         if tensor.name not in by_name:
             raise ValueError(f"there is no input '{tensor.name}'")
         datatype, shape, values = by_name[tensor.name]
-        wanted = Tensor(tensor.name, tensor.datatype or datatype, tensor.shape)
+        wanted = Spec(tensor.name, tensor.datatype or datatype, tensor.shape)
         arrays[tensor.name] = made(wanted, values, shape)
     return arrays
 
 
-def made(tensor: Tensor, values: Any, shape: Sequence[int] | None = None) -> Any:
+def made(tensor: Spec, values: Any, shape: Sequence[int] | None = None) -> Any:
     """The array of an input, with the type and the shape that the model takes.
 
     Args:
@@ -73,9 +73,9 @@ def made(tensor: Tensor, values: Any, shape: Sequence[int] | None = None) -> Any
         shape: what the caller says.
 
     Example:
-        >>> made(Tensor("x", "FP32", (-1, 2)), [[1, 2], [3, 4]]).dtype
+        >>> made(Spec("x", "FP32", (-1, 2)), [[1, 2], [3, 4]]).dtype
         dtype('float32')
-        >>> made(Tensor("x", "FP32", (-1, 2)), [[1, 2, 3]])
+        >>> made(Spec("x", "FP32", (-1, 2)), [[1, 2, 3]])
         Traceback (most recent call last):
         ValueError: input 'x' has the shape [1, 3], the model takes [-1, 2]
     """
@@ -164,7 +164,7 @@ def _numbers_among(name: str, values: Any) -> Any:
     return array.astype(float)
 
 
-def _as_numbers(tensor: Tensor, array: Any) -> Any:
+def _as_numbers(tensor: Spec, array: Any) -> Any:
     import numpy as np
 
     wanted = np.dtype(DTYPES[tensor.datatype or "FP32"])
@@ -181,7 +181,7 @@ def _as_numbers(tensor: Tensor, array: Any) -> Any:
     return array.astype(wanted, copy=False)
 
 
-def _fitting(tensor: Tensor, array: Any) -> Any:
+def _fitting(tensor: Spec, array: Any) -> Any:
     """The array in the model's shape; a last axis of one value may be left out."""
     wanted = tensor.shape
     if wanted is None:
