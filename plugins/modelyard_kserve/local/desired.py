@@ -39,11 +39,15 @@ class Wanted:
     trust_pickle: bool = False
     #: What loads it; empty: its files say.
     model_format: str = ""
+    #: A custom predictor's command, quoted for a shell, and the digest of the code that it runs.
+    command: str = ""
+    code: str = ""
 
     @property
     def key(self) -> str:
         """Revisions with the same key are served by the same process."""
-        return digest_of([self.path, self.digest, dict(self.env), self.trust_pickle, self.model_format])
+        loaded = [self.path, self.digest, dict(self.env), self.trust_pickle, self.model_format]
+        return digest_of([*loaded, self.command, self.code] if self.command else loaded)
 
 
 @dataclass(frozen=True)
