@@ -232,7 +232,7 @@ def test_of_a_container_local_processes_run_the_command_alone() -> None:
     assert "images are not run here" in one.message
     text = instead_of_model(
         "    containers:\n    - {name: helper, image: x}\n"
-        "    - {name: kserve-container, image: ours, command: [python, -m, ours], args: [--a], workingDir: /x}\n"
+        "    - {name: kserve-container, image: ours, command: [python, -m, ours], workingDir: /x}\n"
     )
     assert [(one.level, one.field) for one in found(text, "local")] == [
         ("warning", "spec.predictor.containers[1].image"),
