@@ -11,6 +11,7 @@ from modelyard.digests import digest_of
 from modelyard.errors import ConfigError
 from modelyard.kube.quantities import quantity
 from modelyard.manifests import text_of
+from modelyard_kserve.commands import command_of, container_of
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted, invalid
 from modelyard_kserve.effects import WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
@@ -46,6 +47,7 @@ class Manifest:
         timeout: seconds that an answer may take.
         concurrency: requests that a replica works on at once; 0: as many as come.
         env: environment of the model server.
+        command: what a custom predictor runs; empty: a model of ours to load.
         spec_digest: identifies everything that makes a new revision when it changes.
         notes: what the file says that this target does not do.
     """
@@ -65,6 +67,7 @@ class Manifest:
     env: Mapping[str, str]
     spec_digest: str
     notes: tuple[str, ...] = field(default=())
+    command: tuple[str, ...] = ()
 
 
 def locally(_: Mapping[str, Any]) -> Mode:
@@ -112,9 +115,12 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
     value = _with_model(document.value)
     predictor = value["spec"]["predictor"]
     model = predictor.get("model")
+    command: tuple[str, ...] = ()
+    if not model and mode == "local":
+        model, command = _custom(predictor)
     if not model:
         raise _refused(document, _NO_MODEL)
-    if not model.get("storageUri"):  # KServe takes images that bring their model along
+    if not model.get("storageUri") and not command:  # KServe takes images that bring their model along
         raise _refused(document, _NO_ADDRESS)
     return Manifest(
         text=text,
@@ -122,7 +128,7 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         mode=mode,
         name=value["metadata"]["name"],
         namespace=value["metadata"].get("namespace") or namespace or "default",
-        storage_uri=model["storageUri"],
+        storage_uri=model.get("storageUri") or "",
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
         scaling=_scaling(document, predictor),
@@ -132,11 +138,20 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         env=_env(model),
         spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),
         notes=tuple(notes),
+        command=command,
     )
 
 
 _NO_ADDRESS = Said(("spec", "predictor", "model", "storageUri"), "is missing: where the model lies")
 _NO_MODEL = Said(("spec", "predictor", "model"), "is missing: a container's image is not ours to verify")
+
+
+def _custom(predictor: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A container as a model: `STORAGE_URI` in its environment is what KServe fetches for it."""
+    _, container = container_of(predictor)
+    uri = next((v.get("value") for v in container.get("env") or [] if v["name"] == "STORAGE_URI"), None)
+    model = {"modelFormat": {"name": ""}, "storageUri": uri, "env": container.get("env")}
+    return model, command_of(container)
 
 
 def _with_model(value: Mapping[str, Any]) -> dict[str, Any]:

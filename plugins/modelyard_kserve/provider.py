@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import time
@@ -13,11 +14,19 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from modelyard.digests import model_digest
-from modelyard.errors import ConflictError, CorruptStateError, EnvironmentFault, NotFoundError, UsageError
+from modelyard.errors import (
+    ConfigError,
+    ConflictError,
+    CorruptStateError,
+    EnvironmentFault,
+    NotFoundError,
+    UsageError,
+)
 from modelyard.records import Endpoint, Finding, RequestStats, Revision, now
 from modelyard.stages import ServiceSpec, StageContext
 from modelyard.state import locked, write_json
 from modelyard_kserve import manifest as manifests
+from modelyard_kserve.commands import own_code
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.counted import by_envoy
 from modelyard_kserve.lint import lint, mode_named
@@ -154,6 +163,7 @@ class KserveServer:
     def _revision(self, manifest: Manifest, before: Desired | None) -> Wanted:
         """The revision that the manifest asks for: the newest one again if nothing of it changed."""
         uri = manifest.storage_uri
+        code = self._own_code(manifest)
         registered = uri.startswith("models:/")
         if registered:
             resolved = self._context.resolve_model(uri)
@@ -169,12 +179,12 @@ class KserveServer:
                 )
         else:
             path, model, version, trusted = (
-                self._plain_folder(uri),
+                self._plain_folder(uri) if uri else code or self._context.root,
                 manifest.name,
                 "0",
                 self._settings.trust_pickle,
             )
-            digest = model_digest(path)
+            digest = model_digest(path) if uri or code else ""
         number = before.newest.number + 1 if before else 1
         made = Wanted(
             number=number,
@@ -190,6 +200,9 @@ class KserveServer:
             trust_pickle=trusted,
             timeout=manifest.timeout,
             concurrency=manifest.concurrency,
+            model_format=manifest.model_format,
+            command=shlex.join(manifest.command),
+            code=model_digest(code) if code else "",
         )
         newest = before.newest if before else None
         same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (
@@ -249,6 +262,19 @@ class KserveServer:
                 "apply a file with another model first",
             )
         return wanted.revisions[-2].number
+
+    def _own_code(self, manifest: Manifest) -> Path | None:
+        """The project's code that a custom predictor runs; code of others runs if somebody said so."""
+        if not manifest.command:
+            return None
+        code = own_code(manifest.command, self._context.root)
+        if code is None and not self._settings.trust_pickle:
+            raise ConfigError(
+                "custom-untrusted",
+                f"'{shlex.join(manifest.command)[:200]}' runs no file of the project",
+                "put the code into the project's folder, or set [providers.kserve] trust_pickle",
+            )
+        return code
 
     def _plain_folder(self, uri: str) -> Path:
         path = Path(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)

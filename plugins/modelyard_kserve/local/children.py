@@ -39,13 +39,13 @@ class Child:
     @property
     def pid(self) -> int | None:
         """The process id while it runs."""
-        if self._pid is not None and identity(self._pid) != self._identity:
-            self._pid = None
-        return self._pid
+        if self._pid is not None and identity(self._pid) == self._identity:
+            return self._pid
+        return None
 
     @property
     def known(self) -> int | None:
-        """The process id, even when it has just gone."""
+        """The process id, even when it has gone."""
         return self._pid
 
     def adopt(self, key: str) -> bool:

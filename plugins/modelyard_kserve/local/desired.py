@@ -42,12 +42,17 @@ class Wanted:
     timeout: float = 300.0
     #: Requests that one replica works on at once; 0: as many as come.
     concurrency: int = 0
+    #: What loads it; empty: its files say.
+    model_format: str = ""
+    #: A custom predictor's command, quoted for a shell, and the digest of the code that it runs.
+    command: str = ""
+    code: str = ""
 
     @property
     def key(self) -> str:
         """Revisions with the same key are served by the same process."""
-        served = [self.path, self.digest, dict(self.env), self.trust_pickle]
-        return digest_of([*served, self.timeout, self.concurrency])
+        loaded = [self.path, self.digest, dict(self.env), self.trust_pickle, self.model_format]
+        return digest_of([*loaded, self.command, self.code, self.timeout, self.concurrency])
 
 
 @dataclass(frozen=True)

@@ -153,19 +153,26 @@ class Replica:
         argv += ["--name", self._name, "--version", wanted.version, "--digest", wanted.digest]
         argv += ["--logging", str(self._logging), "--timeout", f"{wanted.timeout:g}"]
         argv += ["--concurrency", str(wanted.concurrency)]
-        argv += ["--trust-pickle"] if wanted.trust_pickle else []
+        if wanted.command:
+            argv += ["--command", wanted.command, *(["--model", wanted.path] if wanted.storage_uri else [])]
+        else:
+            argv += ["--format", wanted.model_format] if wanted.model_format else []
+            argv += ["--trust-pickle"] if wanted.trust_pickle else []
         forks = self._source
         if forks is not None and not forks.failed:
             made = Forked(tuple(argv), wanted.env, self._name, self._child.log)
             if (forks.ready and forks.fork(made, self._remember)) or not forks.failed:
                 return  # it is there, or what it comes out of is importing
-        program = [sys.executable, "-m", "modelyard_kserve.local.model_server"]
+        module = "custom" if wanted.command else "model_server"
+        program = [sys.executable, "-m", f"modelyard_kserve.local.{module}"]
         self._child.start([*program, *argv], {**ONE_THREAD, **child_env(), **wanted.env}, wanted.key)
         self._runs, self._started = True, time.monotonic()
 
     @cached_property
     def _source(self) -> ForkServer | None:
-        return self._forks.for_model(Path(self.wanted.path), self.wanted.env)
+        if self.wanted.command:
+            return None  # nobody knows what it imports
+        return self._forks.for_model(self.wanted.model_format, Path(self.wanted.path), self.wanted.env)
 
     def _remember(self, pid: int) -> None:
         self._child.remember(pid, self.wanted.key)

@@ -87,7 +87,8 @@ class Project:
 
     def file(self, name: str, uri: str, canary: int | None = None, **model: Any) -> Path:
         """Write an InferenceService."""
-        predictor = {"model": {"modelFormat": {"name": "mlflow"}, "storageUri": uri, **model}}
+        name_of = "mlflow" if uri.startswith("models:/") else "sklearn"
+        predictor = {"model": {"modelFormat": {"name": name_of}, "storageUri": uri, **model}}
         if canary is not None:
             predictor["canaryTrafficPercent"] = canary  # type: ignore[assignment]
         content = {

@@ -250,8 +250,8 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
             "line 6: spec.predictor.model: is missing",
         ),
         (
-            GOOD.partition("    model:")[0] + "    xgboost: {storageUri: x}\n",
-            "line 7: spec.predictor.xgboost: 'xgboost' is not served here",
+            GOOD.partition("    model:")[0] + "    paddle: {storageUri: x}\n",
+            "line 7: spec.predictor.paddle: 'paddle' is not served here",
         ),
         (
             GOOD.replace("models:/late-flights/1", "''"),
@@ -259,8 +259,8 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         ),
         (GOOD.partition("      storageUri")[0], "line 7: spec.predictor.model.storageUri: is missing"),
         (
-            GOOD.replace("name: mlflow", "name: onnx"),
-            "modelFormat.name: 'onnx' is not served here; known: mlflow, sklearn",
+            GOOD.replace("name: mlflow", "name: pmml"),
+            "modelFormat.name: 'pmml' is not served here; known: huggingface, lightgbm, mlflow, onnx",
         ),
         (GOOD.replace("        name: mlflow\n", ""), "modelFormat.name: is missing: what kind"),
         (
