@@ -121,9 +121,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._server.connections.discard(self)
-        self._stop_timer()
-        if self._working is not None:
-            self._working.cancel()
+        self._stop_timer()  # what a model works on, it works on
 
     def data_received(self, data: bytes) -> None:
         import httptools
