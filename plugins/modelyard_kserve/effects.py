@@ -21,6 +21,8 @@ _HONOURED_OF_MODEL = {"modelFormat", "storageUri", "env", "protocolVersion", "na
 _HONOURED_OF_CONTAINERS = {"name", "image", "command", "args", "env", "imagePullPolicy", "ports"}
 #: Knative's annotation: how long nobody may ask before a model with `minReplicas: 0` is ended.
 WINDOW = "autoscaling.knative.dev/window"
+#: Ours: `own` gives the model an environment with what its requirements.txt lists.
+REQUIREMENTS = "modelyard.dev/requirements"
 _NO_GATEWAY = "there is nothing in front of the pods that would do it"
 
 
@@ -75,6 +77,9 @@ def effects(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
         yield from _annotations(value)
         yield from _locally(spec)
         return
+    if REQUIREMENTS in (value["metadata"].get("annotations") or {}):
+        message = "has no effect on clusters: packages are those of the image"
+        yield Said(("metadata", "annotations", REQUIREMENTS), message, "warning")
     for name in ("predictor", "transformer", "explainer"):
         component = spec.get(name) or {}
         yield from on_clusters(("spec", name), component, mode)
@@ -112,6 +117,10 @@ def _annotations(value: Mapping[str, Any]) -> Iterator[Said]:
     if said is not None and not 6 <= (seconds_of(said) or 0) <= 3600:
         message = f"{said!r} is no time from 6s to 1h, after which an idle model is ended"
         yield Said(("metadata", "annotations", WINDOW), message, hint="write it as in 90s")
+    own = (value["metadata"].get("annotations") or {}).get(REQUIREMENTS)
+    if own not in (None, "own"):
+        message = f"{own!r:.40} is not 'own', which gives the model the packages that it lists"
+        yield Said(("metadata", "annotations", REQUIREMENTS), message, hint="leave it out for the project's")
 
 
 def seconds_of(duration: str) -> float | None:

@@ -12,7 +12,7 @@ from modelyard.errors import ConfigError
 from modelyard.manifests import text_of
 from modelyard_kserve.commands import command_of, container_of
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted, invalid
-from modelyard_kserve.effects import WINDOW, seconds_of
+from modelyard_kserve.effects import REQUIREMENTS, WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
 from modelyard_kserve.rules import LEGACY, implementations
 
@@ -43,6 +43,7 @@ class Manifest:
         idle: seconds without a request after which the others are ended.
         timeout: seconds that an answer may take.
         env: environment of the model server.
+        own_requirements: it runs with the packages that the model lists.
         command: what a custom predictor runs; empty: a model of ours to load.
         spec_digest: identifies everything that makes a new revision when it changes.
         notes: what the file says that this target does not do.
@@ -64,6 +65,7 @@ class Manifest:
     spec_digest: str
     notes: tuple[str, ...] = field(default=())
     command: tuple[str, ...] = ()
+    own_requirements: bool = False
 
 
 def locally(_: Mapping[str, Any]) -> Mode:
@@ -135,6 +137,7 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),
         notes=tuple(notes),
         command=command,
+        own_requirements=REQUIREMENTS in (value["metadata"].get("annotations") or {}),
     )
 
 

@@ -199,6 +199,7 @@ class KserveServer:
             env=dict(manifest.env),
             trust_pickle=trusted,
             model_format=manifest.model_format,
+            own_requirements=manifest.own_requirements,
             command=shlex.join(manifest.command),
             code=model_digest(code) if code else "",
         )

@@ -42,12 +42,16 @@ class Wanted:
     #: A custom predictor's command, quoted for a shell, and the digest of the code that it runs.
     command: str = ""
     code: str = ""
+    #: Whether it runs with the packages that the model lists, not with the project's.
+    own_requirements: bool = False
 
     @property
     def key(self) -> str:
         """Revisions with the same key are served by the same process."""
         loaded = [self.path, self.digest, dict(self.env), self.trust_pickle, self.model_format]
-        return digest_of([*loaded, self.command, self.code] if self.command else loaded)
+        if self.command:
+            loaded += [self.command, self.code]
+        return digest_of([*loaded, "own requirements"] if self.own_requirements else loaded)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from modelyard.digests import model_digest
 from modelyard.errors import ConfigError, ModelyardError
-from modelyard_kserve.local import protocol
+from modelyard_kserve.local import environments, protocol
 from modelyard_kserve.local.asgi import Answer, Request, application
 from modelyard_kserve.local.logged import LoggedApp
 from modelyard_kserve.local.runtimes import LoadedModel, load
@@ -88,11 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--logging", type=Path, required=True, help="says which answers are logged")
     options.add_argument("--format", default="", help="what loads the model; default: its files say")
     options.add_argument("--trust-pickle", action="store_true")
+    options.add_argument("--own-requirements", action="store_true", help="in an environment of its own")
     given = options.parse_args(argv)
     probabilities = os.environ.get("PREDICT_PROBA", "").lower() == "true"
     try:
         folder = Path(given.folder)
         require_same_files(folder, given.digest)
+        if given.own_requirements:
+            _go_on_in_its_environment(folder, given.trust_pickle, sys.argv[1:] if argv is None else argv)
         model = load(
             folder,
             model_format=given.format,
@@ -115,6 +118,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         timeout_graceful_shutdown=5,
     )
     return 0
+
+
+def _go_on_in_its_environment(folder: Path, trusted: bool, argv: Sequence[str]) -> None:
+    """Become the same process with other packages."""
+    python = str(environments.python_of(folder, trusted=trusted))
+    rest = [word for word in argv if word != "--own-requirements"]
+    os.execv(python, [python, "-m", "modelyard_kserve.local.model_server", *rest])
 
 
 def require_same_files(folder: Path, digest: str | None) -> None:

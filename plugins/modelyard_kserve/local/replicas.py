@@ -130,6 +130,7 @@ class Replica:
         else:
             argv += ["--format", wanted.model_format] if wanted.model_format else []
             argv += ["--trust-pickle"] if wanted.trust_pickle else []
+            argv += ["--own-requirements"] if wanted.own_requirements else []
         forks = self._source
         if forks is not None and not forks.failed:
             made = Forked(tuple(argv), wanted.env, self._name, self._child.log)
@@ -142,8 +143,8 @@ class Replica:
 
     @cached_property
     def _source(self) -> ForkServer | None:
-        if self.wanted.command:
-            return None  # nobody knows what it imports
+        if self.wanted.command or self.wanted.own_requirements:
+            return None  # it imports something else
         return self._forks.for_model(self.wanted.model_format, Path(self.wanted.path), self.wanted.env)
 
     def _remember(self, pid: int) -> None:
