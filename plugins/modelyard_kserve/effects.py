@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from modelyard_kserve.commands import command_of, container_of
 from modelyard_kserve.documents import Level, Place, Said
+from modelyard_kserve.local import resources
 from modelyard_kserve.local.runtimes import FORMATS
 from modelyard_kserve.rules import LEGACY, implementations
 
@@ -17,8 +19,8 @@ _HONOURED = {"model", *LEGACY, "logger", "canaryTrafficPercent", "minReplicas", 
 _HONOURED |= {"name", "timeout"}
 #: Fields that change answers: to ignore them would be a lie.
 _REFUSED = {"batcher", "workerSpec"}
-_HONOURED_OF_MODEL = {"modelFormat", "storageUri", "env", "protocolVersion", "name", "runtime"}
-_HONOURED_OF_CONTAINERS = {"name", "image", "command", "args", "env", "imagePullPolicy", "ports"}
+_HONOURED_OF_MODEL = {"modelFormat", "storageUri", "env", "protocolVersion", "name", "runtime", "resources"}
+_HONOURED_OF_CONTAINERS = {"name", "image", "command", "args", "env", "imagePullPolicy", "ports", "resources"}
 #: Knative's annotation: how long nobody may ask before a model with `minReplicas: 0` is ended.
 WINDOW = "autoscaling.knative.dev/window"
 #: Ours: `own` gives the model an environment with what its requirements.txt lists.
@@ -171,6 +173,7 @@ def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[S
         if variable.get("valueFrom"):
             message = f"sets nothing here: only a cluster knows the value of {variable['name']}"
             yield Said((*at, "env", number, "valueFrom"), message, "warning")
+    yield from _limits_locally(at, model)
     yield from (_ignored((*at, key)) for key in model if key not in _HONOURED_OF_MODEL)
 
 
@@ -188,7 +191,28 @@ def _container_locally(at: Place, predictor: Mapping[str, Any]) -> Iterator[Said
         if variable.get("valueFrom"):
             message = f"sets nothing here: only a cluster knows the value of {variable['name']}"
             yield Said((*at, "env", number, "valueFrom"), message, "warning")
+    yield from _limits_locally(at, container)
     yield from (_ignored((*at, key)) for key in container if key not in _HONOURED_OF_CONTAINERS)
+
+
+def _limits_locally(at: Place, container: Mapping[str, Any]) -> Iterator[Said]:
+    """A process keeps some limits, in its own way; what it requests, nobody has to keep for it."""
+    at = (*at, "resources", "limits")
+    for name, said in ((container.get("resources") or {}).get("limits") or {}).items():
+        if name not in resources.KNOWN:
+            yield Said((*at, name), "limits nothing here", "warning")
+            continue
+        try:
+            if name == resources.GPU and resources.quantity(said) % 1:
+                raise ValueError(f"{said!r:.40} is no whole number")
+            resources.quantity(said)
+        except ValueError as fault:
+            yield Said((*at, name), str(fault))
+        if name == "cpu":
+            message = "is how many threads libraries start here, and no limit of the processor's time"
+            yield Said((*at, name), message, "info")
+        if name == "memory" and sys.platform != "linux":
+            yield Said((*at, name), "limits nothing on this system", "warning")
 
 
 def _ignored(at: Place) -> Said:

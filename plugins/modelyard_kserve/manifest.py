@@ -14,6 +14,7 @@ from modelyard_kserve.commands import command_of, container_of
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted, invalid
 from modelyard_kserve.effects import REQUIREMENTS, WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
+from modelyard_kserve.local.resources import limits_of
 from modelyard_kserve.rules import LEGACY, implementations
 
 
@@ -43,6 +44,7 @@ class Manifest:
         idle: seconds without a request after which the others are ended.
         timeout: seconds that an answer may take.
         env: environment of the model server.
+        limits: of its processor, memory and GPUs.
         own_requirements: it runs with the packages that the model lists.
         command: what a custom predictor runs; empty: a model of ours to load.
         spec_digest: identifies everything that makes a new revision when it changes.
@@ -66,6 +68,7 @@ class Manifest:
     notes: tuple[str, ...] = field(default=())
     command: tuple[str, ...] = ()
     own_requirements: bool = False
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 def locally(_: Mapping[str, Any]) -> Mode:
@@ -108,7 +111,8 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
     for said in service_findings(document, mode):
         if said.level == "error":
             raise _refused(document, said)
-        notes.append(f"{dotted(said.place)} {said.message}")
+        if said.level == "warning":
+            notes.append(f"{dotted(said.place)} {said.message}")
     _require_namespace(document, namespace)
     value = _with_model(document.value)
     predictor = value["spec"]["predictor"]
@@ -137,6 +141,7 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),
         notes=tuple(notes),
         command=command,
+        limits=limits_of(model) if mode == "local" else {},
         own_requirements=REQUIREMENTS in (value["metadata"].get("annotations") or {}),
     )
 
@@ -150,6 +155,7 @@ def _custom(predictor: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
     _, container = container_of(predictor)
     uri = next((v.get("value") for v in container.get("env") or [] if v["name"] == "STORAGE_URI"), None)
     model = {"modelFormat": {"name": ""}, "storageUri": uri, "env": container.get("env")}
+    model["resources"] = container.get("resources")
     return model, command_of(container)
 
 

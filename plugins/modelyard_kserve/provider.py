@@ -200,6 +200,7 @@ class KserveServer:
             trust_pickle=trusted,
             model_format=manifest.model_format,
             own_requirements=manifest.own_requirements,
+            limits=dict(manifest.limits),
             command=shlex.join(manifest.command),
             code=model_digest(code) if code else "",
         )

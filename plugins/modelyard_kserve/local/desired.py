@@ -44,6 +44,8 @@ class Wanted:
     code: str = ""
     #: Whether it runs with the packages that the model lists, not with the project's.
     own_requirements: bool = False
+    #: `resources.limits`, those that a process can keep.
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -51,7 +53,9 @@ class Wanted:
         loaded = [self.path, self.digest, dict(self.env), self.trust_pickle, self.model_format]
         if self.command:
             loaded += [self.command, self.code]
-        return digest_of([*loaded, "own requirements"] if self.own_requirements else loaded)
+        if self.own_requirements:
+            loaded += ["own requirements"]
+        return digest_of([*loaded, dict(self.limits)] if self.limits else loaded)
 
 
 @dataclass(frozen=True)

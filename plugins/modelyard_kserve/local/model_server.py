@@ -15,7 +15,7 @@ from pathlib import Path
 
 from modelyard.digests import model_digest
 from modelyard.errors import ConfigError, ModelyardError
-from modelyard_kserve.local import environments, protocol
+from modelyard_kserve.local import environments, protocol, resources
 from modelyard_kserve.local.asgi import Answer, Request, application
 from modelyard_kserve.local.logged import LoggedApp
 from modelyard_kserve.local.runtimes import LoadedModel, load
@@ -86,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.add_argument(f"--{name}", required=True)
     options.add_argument("--digest", help="of the model's files when the revision was made")
     options.add_argument("--logging", type=Path, required=True, help="says which answers are logged")
+    options.add_argument("--memory", type=int, default=0, help="bytes that it may have; 0: any number")
+    options.add_argument("--gpus", type=int, default=0, help="how many it gets for itself")
     options.add_argument("--format", default="", help="what loads the model; default: its files say")
     options.add_argument("--trust-pickle", action="store_true")
     options.add_argument("--own-requirements", action="store_true", help="in an environment of its own")
@@ -96,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_same_files(folder, given.digest)
         if given.own_requirements:
             _go_on_in_its_environment(folder, given.trust_pickle, sys.argv[1:] if argv is None else argv)
+        resources.take(given.memory, given.gpus)
         model = load(
             folder,
             model_format=given.format,

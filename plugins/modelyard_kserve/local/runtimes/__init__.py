@@ -83,6 +83,9 @@ def load(
         raise
     except ModuleNotFoundError as fault:
         raise _missing(folder, fault) from fault
+    except MemoryError as fault:
+        why = "there is not enough memory for it: resources.limits.memory, or the machine's"
+        raise unloadable(folder, why) from fault
     except Exception as fault:
         said = " ".join(str(fault).partition("Stack trace")[0].split())[:400]
         raise unloadable(folder, f"{type(fault).__name__}: {said}{_made_with(folder)}") from fault
