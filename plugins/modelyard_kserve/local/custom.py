@@ -31,6 +31,7 @@ from typing import Any
 
 from modelyard.errors import ModelyardError
 from modelyard_kserve.commands import PythonProgram, python_program, with_values
+from modelyard_kserve.local import resources
 from modelyard_kserve.local.http_server import HttpServer
 from modelyard_kserve.local.kserve_app import KserveApp
 from modelyard_kserve.local.limited import Limited
@@ -52,9 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--logging", type=Path, required=True, help="says which answers are logged")
     options.add_argument("--timeout", type=float, default=300.0, help="seconds that an answer may take")
     options.add_argument("--concurrency", type=int, default=0, help="requests at once; 0: as many as come")
+    options.add_argument("--memory", type=int, default=0, help="bytes that it may have; 0: any number")
+    options.add_argument("--gpus", type=int, default=0, help="how many it gets for itself")
     given = options.parse_args(argv)
     try:
         require_same_files(Path(given.folder), given.digest)
+        resources.take(given.memory, given.gpus)
     except ModelyardError as fault:
         return _say(fault.message)
     port = _free_port()

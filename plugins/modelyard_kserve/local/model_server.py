@@ -15,7 +15,7 @@ from pathlib import Path
 
 from modelyard.digests import model_digest
 from modelyard.errors import ConfigError, ModelyardError
-from modelyard_kserve.local import protocol
+from modelyard_kserve.local import environments, protocol, resources
 from modelyard_kserve.local.asgi import Answer, Request
 from modelyard_kserve.local.http_server import HttpServer
 from modelyard_kserve.local.limited import Limited
@@ -88,15 +88,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.add_argument(f"--{name}", required=True)
     options.add_argument("--digest", help="of the model's files when the revision was made")
     options.add_argument("--logging", type=Path, required=True, help="says which answers are logged")
+    options.add_argument("--memory", type=int, default=0, help="bytes that it may have; 0: any number")
+    options.add_argument("--gpus", type=int, default=0, help="how many it gets for itself")
     options.add_argument("--format", default="", help="what loads the model; default: its files say")
     options.add_argument("--trust-pickle", action="store_true")
     options.add_argument("--timeout", type=float, default=300.0, help="seconds that an answer may take")
     options.add_argument("--concurrency", type=int, default=0, help="requests at once; 0: as many as come")
+    options.add_argument("--own-requirements", action="store_true", help="in an environment of its own")
     given = options.parse_args(argv)
     probabilities = os.environ.get("PREDICT_PROBA", "").lower() == "true"
     try:
         folder = Path(given.folder)
         require_same_files(folder, given.digest)
+        if given.own_requirements:
+            _go_on_in_its_environment(folder, given.trust_pickle, sys.argv[1:] if argv is None else argv)
+        resources.take(given.memory, given.gpus)
         model = load(
             folder,
             model_format=given.format,
@@ -111,6 +117,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     serving = HttpServer(logged, started=logged.started, stopped=logged.stopped)
     serving.run(path=given.socket, grace=given.timeout)
     return 0
+
+
+def _go_on_in_its_environment(folder: Path, trusted: bool, argv: Sequence[str]) -> None:
+    """Become the same process with other packages."""
+    python = str(environments.python_of(folder, trusted=trusted))
+    rest = [word for word in argv if word != "--own-requirements"]
+    os.execv(python, [python, "-m", "modelyard_kserve.local.model_server", *rest])
 
 
 def require_same_files(folder: Path, digest: str | None) -> None:

@@ -83,9 +83,12 @@ def load(
         raise
     except ModuleNotFoundError as fault:
         raise _missing(folder, fault) from fault
+    except MemoryError as fault:
+        why = "there is not enough memory for it: resources.limits.memory, or the machine's"
+        raise unloadable(folder, why) from fault
     except Exception as fault:
         said = " ".join(str(fault).partition("Stack trace")[0].split())[:400]
-        raise unloadable(folder, f"{type(fault).__name__}: {said}") from fault
+        raise unloadable(folder, f"{type(fault).__name__}: {said}{_made_with(folder)}") from fault
 
 
 def forked_as(model_format: str, folder: Path) -> str | None:
@@ -125,6 +128,14 @@ def _matches(folder: Path, name: str) -> bool:
     # TensorFlow and Triton look for versions in folders that are named 1, 2, ...
     deeper = [f"[0-9]*/{pattern}" for pattern in patterns] if name in ("tensorflow", "onnx") else []
     return any(next(folder.glob(pattern), None) is not None for pattern in (*patterns, *deeper))
+
+
+def _made_with(folder: Path) -> str:
+    """Other versions than the model's are why many can't be loaded."""
+    from modelyard_kserve.local.environments import differences
+
+    said = differences(folder) if folder.is_dir() else ""
+    return f"; it was made with {said}" if said else ""
 
 
 def _missing(folder: Path, fault: ModuleNotFoundError) -> ModelyardError:

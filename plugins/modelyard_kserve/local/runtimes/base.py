@@ -139,6 +139,11 @@ def unloadable(path: Path, why: str) -> ConfigError:
     )
 
 
+def untrusted(path: Path, why: str) -> ConfigError:
+    """`model-unloadable`: it would run code, and nobody answers for it."""
+    return unloadable(path, f"{why}, and it does not come from the registry")
+
+
 def without_probabilities(path: Path, probabilities: bool) -> None:
     """Refuse `PREDICT_PROBA` for a format that has no such thing."""
     if probabilities:

@@ -14,6 +14,7 @@ from modelyard_kserve.local.runtimes.base import (
     Spec,
     found,
     unloadable,
+    untrusted,
     without_probabilities,
 )
 
@@ -33,11 +34,8 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
         script = torch.jit.load(str(file), map_location=_device(torch)).eval()
         return LoadedModel((), _answer(torch, script, names := _arguments(script)), _untyped(names))
     if not trusted:
-        raise unloadable(
-            file,
-            "it holds pickles, which run code when they are loaded, and does not come from the registry; "
-            "TorchScript's files (torch.jit.save) do not",
-        )
+        why = "it holds pickles, which run code when they are loaded (files of torch.jit.save do not)"
+        raise untrusted(file, why)
     if file.suffix == ".pt2":
         program = torch.export.load(str(file))
         inputs = _exported(program)
