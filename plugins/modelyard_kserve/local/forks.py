@@ -19,6 +19,7 @@ from modelyard_kserve.local.loader import library
 #: What every model server imports, and what models of each library need besides.
 _ALWAYS = (
     *("modelyard_kserve.local.model_server", "orjson", "pandas", "encodings.cp437"),
+    "modelyard_kserve.local.grpc_wire",
     *("uvicorn.main", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"),
 )
 _OF = {

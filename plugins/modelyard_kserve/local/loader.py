@@ -211,7 +211,7 @@ def _whole(column: Column, values: Sequence[Any], given: Any) -> Any:
     """The column as 64-bit integers; cutting off a fraction would answer another question."""
     import numpy as np
 
-    if given.dtype.kind == "f":
+    if given.dtype.kind in "fu":
         wrong = np.flatnonzero((given != np.trunc(given)) | (np.abs(given) >= 2.0**63))
         if wrong.size:
             value = values[wrong[0]]

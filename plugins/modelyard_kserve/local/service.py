@@ -161,6 +161,8 @@ class Service:
         for task in self._leaving:
             task.cancel()
         await asyncio.gather(*(replica.end() for replica in self._replicas.values()))
+        for marker in self._places.run.glob(f"{self._folder.name}.*.unloaded"):
+            marker.unlink(missing_ok=True)
 
     # -- what is ----------------------------------------------------------------------------
 
