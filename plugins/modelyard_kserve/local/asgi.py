@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard_kserve.local.grpc_status import CONTENT_TYPE, refusal
+from modelyard_kserve.local.unpacking import unpacked
 
 #: Longer bodies are refused: one request must not take the machine's memory.
 BODY_LIMIT = 64 * 1024 * 1024
@@ -118,6 +119,12 @@ async def _answered(
     body = await _body(receive)
     if isinstance(body, Answer):
         return body
+    encoding = headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        try:
+            body = unpacked(body, encoding, BODY_LIMIT)
+        except ValueError as fault:
+            return Answer.error(400, str(fault))
     request = Request(scope["method"], scope["path"], scope.get("query_string", b""), headers, body)
     try:
         return await handle(request)

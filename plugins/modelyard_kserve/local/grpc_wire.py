@@ -8,9 +8,7 @@ gRPC or not, and a fork server must have one thread; the classes cost 3 MB, once
 from __future__ import annotations
 
 import importlib.util
-import zlib
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from modelyard_kserve.local.answers import Output
 from modelyard_kserve.local.asgi import BODY_LIMIT
 from modelyard_kserve.local.grpc_status import CONTENT_TYPE
 from modelyard_kserve.local.tensors import Tensor, from_bytes, require_tensor, to_bytes
+from modelyard_kserve.local.unpacking import unpacked
 from modelyard_kserve.local.v2 import Asked
 
 #: Where the service's methods are.
@@ -33,9 +32,11 @@ _CONTENTS = {
 }
 
 
-@cache
-def classes() -> Any:
-    """KServe's messages. Its package is passed by: importing it takes seconds, for a Kubernetes client."""
+def _messages() -> Any:
+    """In a pool of their own: a model may import `tritonclient.grpc`, whose messages have the same names. The
+    package is passed by: importing it takes seconds, for a Kubernetes client."""
+    from google.protobuf import descriptor_pool
+
     package = importlib.util.find_spec("kserve")
     assert package is not None
     assert package.origin is not None
@@ -44,8 +45,17 @@ def classes() -> Any:
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
+    shared, pool = descriptor_pool.Default, descriptor_pool.DescriptorPool()
+    descriptor_pool.Default = lambda: pool  # which the file asks for
+    try:
+        spec.loader.exec_module(made)
+    finally:
+        descriptor_pool.Default = shared
     return made
+
+
+#: KServe's classes. They are loaded with this module, so that a fork server has them.
+MESSAGES: Any = _messages()
 
 
 def message(kind: str, body: bytes, encoding: str) -> Any:
@@ -61,11 +71,11 @@ def message(kind: str, body: bytes, encoding: str) -> Any:
     """
     if len(body) < _HEAD or body[0] > 1 or len(body) - _HEAD != int.from_bytes(body[1:_HEAD], "big"):
         raise ValueError("the body is not one message of gRPC")
-    raw = _plain(body[_HEAD:], encoding) if body[0] else body[_HEAD:]
+    raw = unpacked(body[_HEAD:], encoding, BODY_LIMIT) if body[0] else body[_HEAD:]
     from google.protobuf.message import DecodeError
 
     try:
-        return getattr(classes(), kind).FromString(raw)
+        return getattr(MESSAGES, kind).FromString(raw)
     except DecodeError:
         raise ValueError(f"the message is no {kind}") from None
 
@@ -78,19 +88,6 @@ def framed(made: Any) -> bytes:
 
 #: Of answers that are messages.
 HEADERS = {"content-type": CONTENT_TYPE}
-
-
-def _plain(raw: bytes, encoding: str) -> bytes:
-    if encoding not in ("gzip", "deflate"):
-        raise ValueError(f"messages may be compressed with gzip or deflate, not with {encoding!r:.40}")
-    unpacking = zlib.decompressobj(zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
-    try:
-        plain = unpacking.decompress(raw, BODY_LIMIT)
-    except zlib.error:
-        raise ValueError(f"the message can't be unpacked with {encoding}") from None
-    if unpacking.unconsumed_tail or not unpacking.eof:
-        raise ValueError(f"the message is cut off, or larger than {BODY_LIMIT // 1024 // 1024} MiB unpacked")
-    return plain
 
 
 def asked(request: Any) -> Asked:
@@ -129,7 +126,7 @@ def _tensor(tensor: Any, raw: bytes | None) -> Tensor:
 
 def answered(name: str, version: str, request_id: str, outputs: Sequence[tuple[Output, bool]]) -> Any:
     """A `ModelInferResponse`. FP16 is raw, so everything beside it is, too."""
-    made = classes().ModelInferResponse(model_name=name, model_version=version, id=request_id)
+    made = MESSAGES.ModelInferResponse(model_name=name, model_version=version, id=request_id)
     raw = any(binary or output.datatype == "FP16" for output, binary in outputs)
     for output, _ in outputs:
         said = made.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
@@ -141,8 +138,3 @@ def answered(name: str, version: str, request_id: str, outputs: Sequence[tuple[O
             values = [v if isinstance(v, bytes) else (v or "").encode() for v in values]
         getattr(said.contents, _CONTENTS[output.datatype]).extend(values)
     return made
-
-
-def metadata(said: Mapping[str, Any]) -> Any:
-    """A `ModelMetadataResponse` of what REST says."""
-    return classes().ModelMetadataResponse(**said)

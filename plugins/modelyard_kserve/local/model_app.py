@@ -222,10 +222,10 @@ class ModelApp:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._asked, rows)
         except ValueError as fault:  # what models say about rows that do not fit them
-            raise Refusal(400, " ".join(str(fault).split())[:500]) from fault
+            raise Refusal(400, _sentence(fault)) from fault
         except Exception as fault:
             if getattr(fault, "error_code", None) in _CALLERS_FAULT:
-                raise Refusal(400, " ".join(str(fault).split())[:500]) from fault
+                raise Refusal(400, _sentence(fault)) from fault
             raise
 
     def _asked(self, rows: Any) -> Any:
@@ -255,7 +255,7 @@ class ModelApp:
             asked = grpc_wire.message(f"{method}Request", request.body, encoding)
         if method == "ModelInfer":
             return await self._grpc_infer(request, asked)
-        made = getattr(grpc_wire.classes(), f"{method}Response")(**known[method](asked))
+        made = getattr(grpc_wire.MESSAGES, f"{method}Response")(**known[method](asked))
         return Answer(200, grpc_wire.framed(made), grpc_wire.HEADERS)
 
     async def _grpc_infer(self, request: Request, message: Any) -> Answer:
@@ -298,7 +298,11 @@ class _callers_fault:
 
     def __exit__(self, kind: Any, fault: BaseException | None, trace: Any) -> None:
         if isinstance(fault, ValueError):
-            raise Refusal(400, str(fault)) from fault
+            raise Refusal(400, _sentence(fault)) from fault
+
+
+def _sentence(fault: BaseException) -> str:
+    return " ".join(str(fault).split())[:500]
 
 
 def _rows(rows: Any) -> int:

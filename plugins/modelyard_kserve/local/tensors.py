@@ -34,7 +34,7 @@ def require_tensor(name: Any, datatype: Any, shape: Any) -> None:
         ValueError: names the input.
     """
     if not isinstance(name, str) or not _is_shape(shape):
-        raise ValueError(f"input {name!r}: 'name' is text and 'shape' a list of integers")
+        raise ValueError(f"input {name!r:.60}: 'name' is text and 'shape' a list of integers")
     if datatype not in DATATYPES:
         raise ValueError(f"input '{name}': {datatype!r:.60} is no datatype; known: {', '.join(DATATYPES)}")
 

@@ -37,7 +37,7 @@ def other(project: Any, endpoint: Endpoint) -> Endpoint:
 def pb() -> Any:
     from modelyard_kserve.local import grpc_wire
 
-    return grpc_wire.classes()
+    return grpc_wire.MESSAGES
 
 
 class Service:
@@ -232,7 +232,7 @@ def test_the_only_endpoint_of_a_project_need_not_be_named_and_wakes_when_it_is_a
 
 
 def test_a_model_that_can_not_be_started_is_unavailable_in_one_sentence(
-    new_project: Callable[..., Any], pb: Any, typed: Callable[..., Any], within: Any
+    new_project: Callable[..., Any], pb: Any, typed: Callable[..., Any], within: Any, runs: Any
 ) -> None:
     project = new_project()
     made = project.apply(NAME, V1)
@@ -241,6 +241,7 @@ def test_a_model_that_can_not_be_started_is_unavailable_in_one_sentence(
     project.kill("controller")
     text = board.read_text().replace('"failed": null', '"failed": "its disk is gone"')
     server.kill()
+    assert within(10, lambda: not runs(server))
     board.write_text(text)
     with Service(made, pb) as service:
         code, sentence = service.refused("ModelInfer", typed())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -76,6 +78,21 @@ def test_one_byte_now_and_then_is_no_body_but_a_large_one_has_the_time_it_needs(
     assert asked(*dripping, pause=0.01)[0]["status"] == 408
     steady = [*(piece(b"1" * asgi.BODY_RATE, True) for _ in range(5)), piece()]
     assert json.loads(asked(*steady, pause=0.05)[1]) == {"bytes": 5 * asgi.BODY_RATE}
+
+
+def test_compressed_bodies_are_unpacked_as_far_as_bodies_may_go() -> None:
+    for encoding, packed in (("gzip", gzip.compress(b"12345")), ("deflate", zlib.compress(b"12345"))):
+        assert json.loads(asked(piece(packed), headers={"content-encoding": encoding})[1]) == {"bytes": 5}
+    bomb = gzip.compress(b"\0" * (asgi.BODY_LIMIT + 1))
+    for body, encoding, sentence in (
+        (bomb, "gzip", "larger than 64 MiB unpacked"),
+        (gzip.compress(b"12345")[:-9], "gzip", "the body is cut off"),
+        (b"12345", "gzip", "can't be unpacked with gzip"),
+        (b"12345", "br", "bodies may be compressed with gzip or deflate, not with 'br'"),
+    ):
+        start, said = asked(piece(body), headers={"content-encoding": encoding})
+        assert start["status"] == 400
+        assert sentence in json.loads(said)["error"]
 
 
 def raising(fault: Exception) -> Callable[[Request], Any]:

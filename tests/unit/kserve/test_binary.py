@@ -9,12 +9,11 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
+from tests.unit.kserve.asked import COLUMNS, Said, app, ask
 
 from modelyard_kserve.local.loader import Column
 from modelyard_kserve.local.signature import Signature, Spec
 from modelyard_kserve.local.tensors import NUMPY, from_bytes
-
-from .asked import COLUMNS, Said, app, ask
 
 INFER = "/v2/models/late/infer"
 LENGTH = "inference-header-content-length"

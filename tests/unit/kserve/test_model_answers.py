@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tests.unit.kserve.asked import app, ask
 
 from modelyard_kserve.local.answers import dumps, outputs, predictions
-
-from .asked import app, ask
 
 INFER, PREDICT = "/v2/models/late/infer", "/v1/models/late:predict"
 NAN = float("nan")

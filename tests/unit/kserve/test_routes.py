@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tests.unit.kserve.asked import COLUMNS, app, ask, get
 
 import modelyard
 from modelyard_kserve.local.signature import Signature, Spec, read
-
-from .asked import COLUMNS, app, ask, get
 
 INFER, PREDICT = "/v2/models/late/infer", "/v1/models/late:predict"
 STATED = Signature(inputs=(Spec("temp", "FP64"), Spec("stops", "INT64")), outputs=(Spec("", "INT64"),))
