@@ -164,12 +164,17 @@ async def _copied(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> N
 
 
 async def _refuse(writer: asyncio.StreamWriter, sentence: str, in_grpc: bool) -> None:
-    status, body = "503 Service Unavailable", json.dumps({"error": sentence}).encode()
+    body = json.dumps({"error": sentence}).encode()
     headers = {"content-type": "application/json", "retry-after": f"{_RETRY_AFTER}"}
     if in_grpc:
-        status, body, headers = "200 OK", b"", refusal(503, sentence)
+        body, headers = b"", refusal(503, sentence)
     headers |= {"connection": "close", "content-length": f"{len(body)}"}
-    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    lines = [
+        "HTTP/1.1 503 Service Unavailable",
+        *(f"{name}: {value}" for name, value in headers.items()),
+        "",
+        "",
+    ]
     writer.write("\r\n".join(lines).encode() + body)
     await writer.drain()
 

@@ -117,13 +117,14 @@ def _output(name: str, values: Any, stated: str) -> Output:
         values = np.datetime_as_string(values).astype(object)
     elif values.dtype.kind in "USm":
         values = values.astype(object) if values.dtype.kind != "m" else values.astype(str).astype(object)
-    elif values.dtype.name in ("longdouble", "float128", "float96"):
+    elif values.dtype.kind == "f" and values.dtype.itemsize > 8:
         values = values.astype(float)
     if values.dtype.kind not in "iufbO":
         raise ValueError(f"the model answered {values.dtype} in '{name}', which V2 has no datatype for")
-    if stated in NUMPY and values.dtype.kind != "O" and np.can_cast(values.dtype, NUMPY[stated], "safe"):
-        values = values.astype(NUMPY[stated])
-    datatype = datatype_of(values)
+    datatype = datatype_of(values.dtype)
+    differs = stated in NUMPY and datatype not in (stated, "BYTES")
+    if differs and np.can_cast(values.dtype, NUMPY[stated], "safe"):
+        values, datatype = values.astype(NUMPY[stated]), stated
     return Output(name, datatype, _texts(values) if datatype == "BYTES" else values)
 
 

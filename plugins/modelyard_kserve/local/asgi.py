@@ -193,11 +193,11 @@ class _Patience:
 
 
 def _in_grpc(answer: Answer) -> Answer:
-    """An error as gRPC says it: the same sentence."""
+    """An error as gRPC says it: the same sentence. Envoy counts the status, and makes it 200 for callers."""
     if answer.status == 200:
         return answer
     sentence = answer.value["error"] if isinstance(answer.value, dict) else ""
-    return Answer(200, b"", {**answer.headers, **refusal(answer.status, sentence)})
+    return Answer(answer.status, b"", {**answer.headers, **refusal(answer.status, sentence)})
 
 
 async def _live(

@@ -1,4 +1,4 @@
-"""gRPC's way to say that something went wrong: 200 with a code and a sentence in headers, and no message."""
+"""gRPC's way to say that something went wrong: a code and a sentence in headers, and no message."""
 
 from __future__ import annotations
 

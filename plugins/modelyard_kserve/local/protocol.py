@@ -24,7 +24,8 @@ def v1_rows(model: LoadedModel, body: Any, signature: Signature = _NOTHING_STATE
         return _unnamed_instances(instances, signature)
     if isinstance(instances[0], dict):
         return frame(model.columns, {c.name: _objects_column(instances, c) for c in model.columns})
-    return frame(model.columns, _lists_columns(instances, model.columns))
+    made = _numbers(model.columns, instances, (len(instances), len(model.columns)))
+    return frame(model.columns, _lists_columns(instances, model.columns)) if made is None else made
 
 
 def v2_rows(model: LoadedModel, inputs: Sequence[Tensor], signature: Signature = _NOTHING_STATED) -> Any:
@@ -73,17 +74,36 @@ def _lists_columns(rows: Sequence[Any], columns: Sequence[Column]) -> dict[str, 
 def _split(tensor: Tensor, columns: Sequence[Column]) -> Any:
     """The table whose rows are those of one matrix."""
     if isinstance(tensor.values, list):
-        return frame(columns, _lists_columns(_rows(tensor), columns))
+        made = _numbers(columns, tensor.values, tensor.shape)
+        return frame(columns, _lists_columns(_rows(tensor), columns)) if made is None else made
     if len(tensor.shape) != 2 or tensor.shape[1] != len(columns):
         raise ValueError(
             f"input '{tensor.name}' has the shape {list(tensor.shape)}, the model has {len(columns)} columns"
         )
     values = array(tensor)
-    if values.dtype.kind in "iuf" and {column.kind for column in columns} <= _FLOATS:
-        import pandas as pd
-
-        return pd.DataFrame(values.astype(float), columns=[column.name for column in columns], copy=False)
+    made = _numbers(columns, values, values.shape)
+    if made is not None:
+        return made
     return _table(columns, {c.name: values[:, n] for n, c in enumerate(columns)}, len(values))
+
+
+def _numbers(columns: Sequence[Column], values: Any, shape: Sequence[int]) -> Any:
+    """The table of a matrix that holds nothing but numbers, for columns of nothing but floats: one array
+    instead of one for each column. None: it needs a closer look."""
+    import numpy as np
+
+    if len(shape) != 2 or shape[1] != len(columns) or not {column.kind for column in columns} <= _FLOATS:
+        return None
+    try:
+        given = np.asarray(values)
+    except (ValueError, RecursionError):
+        return None
+    if given.dtype.kind not in "iuf" or given.ndim > 2 or given.size != shape[0] * shape[1]:
+        return None
+    import pandas as pd
+
+    matrix = given.reshape(shape).astype(float, copy=False)
+    return pd.DataFrame(matrix, columns=[column.name for column in columns], copy=False)
 
 
 def _table(columns: Sequence[Column], given: Mapping[str, Any], rows: int) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelyard_kserve.local.tensors import NUMPY
+from modelyard_kserve.local.tensors import datatype_of
 
 _OF_MLFLOW = {
     "double": "FP64",
@@ -18,7 +18,6 @@ _OF_MLFLOW = {
     "integer": "INT32",
     "boolean": "BOOL",
 }
-_OF_NUMPY = {name: datatype for datatype, name in NUMPY.items()}
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,8 @@ def _spec(item: Any) -> Spec:
     """
     name = str(item.get("name") or "")
     if item.get("type") == "tensor":
+        import numpy as np
+
         stated = item["tensor-spec"]
-        return Spec(name, _OF_NUMPY.get(stated["dtype"], "BYTES"), tuple(stated["shape"]))
+        return Spec(name, datatype_of(np.dtype(stated["dtype"])), tuple(stated["shape"]))
     return Spec(name, _OF_MLFLOW.get(item.get("type"), "BYTES"))

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-#: V2's datatypes as NumPy has them; the bytes on the wire are little-endian. BYTES is framed, see `texts`.
+#: V2's datatypes as NumPy's codes; the bytes on the wire are little-endian. BYTES is framed, see `_framed`.
 NUMPY = {
-    "BOOL": "bool",
-    **{f"{sign.upper()}INT{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-    **{f"FP{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    "BOOL": "b1",
+    **{f"INT{8 * size}": f"i{size}" for size in (1, 2, 4, 8)},
+    **{f"UINT{8 * size}": f"u{size}" for size in (1, 2, 4, 8)},
+    **{f"FP{8 * size}": f"f{size}" for size in (2, 4, 8)},
 }
-DATATYPES = ("BOOL", "BYTES", "FP16", "FP32", "FP64", *(name for name in NUMPY if "INT" in name))
-_OF_NUMPY = {name: datatype for datatype, name in NUMPY.items()}
+DATATYPES = (*NUMPY, "BYTES")
+_OF_CODE = {code: datatype for datatype, code in NUMPY.items()}
 
 
 @dataclass(frozen=True)
@@ -218,12 +219,12 @@ def _count(name: str, shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
-def datatype_of(array: Any) -> str:
-    """The datatype of an array of numbers or truth values; BYTES of anything else.
+def datatype_of(dtype: Any) -> str:
+    """The datatype of NumPy's numbers or truth values; BYTES of anything else.
 
     Example:
         >>> import numpy as np
-        >>> datatype_of(np.zeros(3, np.float32)), datatype_of(np.array(["a"]))
+        >>> datatype_of(np.dtype("float32")), datatype_of(np.dtype(object))
         ('FP32', 'BYTES')
     """
-    return _OF_NUMPY.get(array.dtype.name, "BYTES")
+    return _OF_CODE.get(dtype.str[1:], "BYTES")  # `dtype.name` would take longer than all the rest

@@ -192,6 +192,19 @@ def test_refusals_have_a_code_and_the_sentence_of_rest(
     assert service.refused("ModelStreamInfer", b"")[0] == "UNIMPLEMENTED"
 
 
+def test_refusals_are_counted_as_such(
+    project: Any, service: Service, typed: Callable[..., Any], expected: list[int]
+) -> None:
+    def counted() -> tuple[int, int]:
+        (found,) = project.server.statistics(NAME)
+        return found.requests, found.refused
+
+    requests, refused = counted()
+    service("ModelInfer", typed())
+    service.refused("ModelInfer", typed(model_name="other"))
+    assert counted() == (requests + 2, refused + 1)
+
+
 def test_an_unloaded_model_is_not_found_until_it_is_loaded(
     service: Service, typed: Callable[..., Any], pb: Any
 ) -> None:

@@ -118,6 +118,6 @@ def test_a_fault_is_one_sentence_and_its_traceback_is_in_the_log(capsys: pytest.
 def test_in_grpc_a_fault_is_a_status_and_a_message(of: Any, status: bytes, sentence: bytes) -> None:
     start, body = asked(piece(), of=of, headers={"content-type": "application/grpc+proto"})
     headers = start["headers"]
-    assert (start["status"], body) == (200, b"")
+    assert (start["status"], body) == (500, b"")
     assert (headers[b"grpc-status"], headers[b"grpc-message"]) == (status, sentence)
     assert headers[b"content-type"] == b"application/grpc"

@@ -194,7 +194,7 @@ def test_a_body_without_inputs_is_refused(body: Any) -> None:
         (tensor("temp", [-1], [1]), "input 'temp' holds 1 rows, its shape says [-1]"),
         (tensor("temp", [2, 2], [1, 2, 3]), "input 'temp' holds 3 values, its shape says [2, 2]"),
         (tensor("temp", [1, 0], []), "input 'temp' holds 0 values, its shape says [1, 0]"),
-        (tensor("temp", [1], [1], "FP99"), "input 'temp': 'FP99' is no datatype; known: BOOL, BYTES"),
+        (tensor("temp", [1], [1], "FP99"), "input 'temp': 'FP99' is no datatype; known: BOOL, INT8"),
         (tensor("temp", [1], [1], "fp64"), "'fp64' is no datatype"),
         (tensor("temp", [1], [1], ["FP64"]), "['FP64'] is no datatype"),
         (tensor("temp", [1], ["x"]), "row 0, column 'temp': 'x' is not a number"),
