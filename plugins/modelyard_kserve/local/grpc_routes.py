@@ -16,6 +16,9 @@ from modelyard_kserve.local.grpc_status import CONTENT_TYPE
 PREFIX = "/inference.GRPCInferenceService/"
 #: NAME, or NAMESPACE/NAME.
 HEADER = "x-modelyard-endpoint"
+#: Envoy's flag -> DEADLINE_EXCEEDED, NOT_FOUND. Clients ask again what was UNAVAILABLE, and a model that was
+#: too slow would be asked twice.
+_CODES = {"UT": "4", "NR": "5"}
 _BRIDGE = "type.googleapis.com/envoy.extensions.filters.http.grpc_http1_reverse_bridge.v3.FilterConfig"
 
 
@@ -37,10 +40,23 @@ def sentences(mappers: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     }
     bare = {"body_format_override": {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}}}
     in_grpc = [
-        {**one, **bare, "filter": {"and_filter": {"filters": [asked_in_grpc, one["filter"]]}}}
+        {**one, **bare, **_code(one), "filter": {"and_filter": {"filters": [asked_in_grpc, one["filter"]]}}}
         for one in known
     ]
     return [*in_grpc, {**bare, "filter": asked_in_grpc}, *known]
+
+
+def _code(mapper: Mapping[str, Any]) -> dict[str, Any]:
+    """A code that says more than the one which Envoy makes of a status of HTTP."""
+    flags = mapper["filter"].get("response_flag_filter", {}).get("flags", [""])
+    return {"headers_to_add": [_status(_CODES[flags[0]])]} if flags[0] in _CODES else {}
+
+
+def _status(code: str) -> dict[str, Any]:
+    return {
+        "header": {"key": "grpc-status", "value": code},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
 
 
 def routes(endpoints: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -76,4 +92,5 @@ def _nobody() -> dict[str, Any]:
     return {
         "match": {"prefix": PREFIX},
         "direct_response": {"status": 404, "body": {"inline_string": sentence}},
+        "response_headers_to_add": [_status(_CODES["NR"])],
     }

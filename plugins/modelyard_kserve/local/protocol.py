@@ -9,7 +9,7 @@ from modelyard_kserve.local.loader import Column, LoadedModel, frame
 from modelyard_kserve.local.signature import Signature
 from modelyard_kserve.local.tensors import NUMPY, Tensor, array
 
-_FLOATS, _WHOLE = {"double", "float"}, {"long", "integer"}
+_FLOATS, _WHOLE = {"double": "f8", "float": "f4"}, {"long": "i8", "integer": "i4"}
 _NOTHING_STATED = Signature()
 
 
@@ -92,7 +92,8 @@ def _numbers(columns: Sequence[Column], values: Any, shape: Sequence[int]) -> An
     instead of one for each column. None: it needs a closer look."""
     import numpy as np
 
-    if len(shape) != 2 or shape[1] != len(columns) or not {column.kind for column in columns} <= _FLOATS:
+    kinds = {column.kind for column in columns}
+    if len(shape) != 2 or shape[1] != len(columns) or len(kinds) != 1 or not kinds <= _FLOATS.keys():
         return None
     try:
         given = np.asarray(values)
@@ -102,7 +103,7 @@ def _numbers(columns: Sequence[Column], values: Any, shape: Sequence[int]) -> An
         return None
     import pandas as pd
 
-    matrix = given.reshape(shape).astype(float, copy=False)
+    matrix = given.reshape(shape).astype(_FLOATS[kinds.pop()], copy=False)
     return pd.DataFrame(matrix, columns=[column.name for column in columns], copy=False)
 
 
@@ -128,9 +129,9 @@ def _typed(column: Column, values: Any) -> Any:
 
     kind = values.dtype.kind
     if column.kind in _FLOATS and kind in "iuf":
-        return values.astype(float)
-    if column.kind in _WHOLE and kind in "iu" and (kind == "i" or not (values >> np.uint64(63)).any()):
-        return values.astype(np.int64)
+        return values.astype(_FLOATS[column.kind])
+    if column.kind in _WHOLE and np.can_cast(values.dtype, _WHOLE[column.kind], "safe") and kind in "iu":
+        return values.astype(_WHOLE[column.kind])
     if column.kind == "boolean" and kind == "b":
         return values
     return values.tolist()

@@ -223,7 +223,9 @@ def test_a_header_says_who_is_asked_where_the_host_name_does_not(
             assert service("ModelInfer", typed(), {"x-modelyard-endpoint": said})[0].model_name == NAME
         for headers in ({}, {"x-modelyard-endpoint": "nobody"}):
             code, sentence = service.refused("ModelInfer", typed(), headers)
-            assert (code, sentence[:29]) == ("UNIMPLEMENTED", "say which endpoint is asked: ")
+            assert (code, sentence[:29]) == ("NOT_FOUND", "say which endpoint is asked: ")
+    with Service(endpoint, pb, host="other-nowhere.example.com") as service:
+        assert service.refused("ModelInfer", typed())[0] == "NOT_FOUND"
 
 
 def test_the_only_endpoint_of_a_project_need_not_be_named_and_wakes_when_it_is_asked(
@@ -259,6 +261,23 @@ def test_a_model_that_can_not_be_started_is_unavailable_in_one_sentence(
     with Service(made, pb) as service:
         code, sentence = service.refused("ModelInfer", typed())
     assert (code, sentence) == ("UNAVAILABLE", f"{NAME}-00001 can't be started: its disk is gone")
+
+
+def test_a_model_that_is_too_slow_is_past_the_deadline_and_not_asked_again(
+    new_project: Callable[..., Any], pb: Any, typed: Callable[..., Any], within: Any
+) -> None:
+    project = new_project()
+    file = project.file(NAME, V1)
+    file.write_text(file.read_text().replace('"predictor": {', '"predictor": {"timeout": 1, '))
+    made = project.server.apply(file)
+    (server,) = project.model_servers(NAME).values()
+    server.suspend()
+    try:
+        with Service(made, pb) as service:
+            said = service.refused("ModelInfer", typed())
+    finally:
+        server.resume()
+    assert said == ("DEADLINE_EXCEEDED", "the model did not answer in time")
 
 
 def test_the_prediction_log_gets_what_was_asked_and_answered_as_json(
