@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelyard_kserve.local.by_name import datatype_of
 from modelyard_kserve.local.runtimes.base import (
     LoadedModel,
     Spec,
@@ -17,6 +16,7 @@ from modelyard_kserve.local.runtimes.base import (
     untrusted,
     without_probabilities,
 )
+from modelyard_kserve.local.tensors import datatype_named
 
 _FILES = ("*.pt2", "*.pt", "*.pth")
 #: What PyTorch says about inputs that do not fit; everything else that it raises is the model's fault.
@@ -76,7 +76,7 @@ def _exported(program: Any) -> tuple[Spec, ...]:
     return tuple(
         Spec(
             name,
-            datatype_of(str(value.dtype).removeprefix("torch.")),
+            datatype_named(str(value.dtype).removeprefix("torch.")),
             tuple(size if isinstance(size, int) else -1 for size in value.shape),
         )
         for name, value in values
