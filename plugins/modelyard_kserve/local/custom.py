@@ -41,6 +41,8 @@ from modelyard_kserve.local.model_server import require_same_files
 #: The exit status of a program that can't serve; the log's last line says why.
 _HOPELESS = 3
 _SERVER = "kserve.model_server"
+#: Seconds between two looks whether a program listens.
+_LOOK = 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -194,16 +196,28 @@ class _Handing:
         self._loop.run_until_complete(self._hand_over())
 
     async def _hand_over(self) -> None:
+        # A socket that is there answers: requests that wait for it are sent at once.
+        while not await self._listens():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _LOOK)
+                return
         server = await asyncio.start_unix_server(self._connected, str(self._path))
         await self._ended.wait()
         server.close()
         self._path.unlink(missing_ok=True)
 
+    async def _listens(self) -> bool:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            writer.close()
+            return True
+        return False
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             its_reader, its_writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
-            writer.close()  # it does not listen yet
+            writer.close()  # it listens no more
             return
         await asyncio.gather(_pipe(reader, its_writer), _pipe(its_reader, writer))
 

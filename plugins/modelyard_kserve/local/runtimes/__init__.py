@@ -6,6 +6,7 @@ read the table.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -52,6 +53,10 @@ RUNTIMES = {
         ("config.json",), "transformers", "transformers torch", ("torch", "transformers.pipelines")
     ),
 }
+#: Names that files of any kind have; nothing is guessed from them.
+_OF_ANYTHING = ("*.json", "*.txt")
+#: Formats that are read out of MLflow's folders, too, without MLflow.
+_WITHOUT_MLFLOW = ("sklearn", "xgboost", "lightgbm", "onnx")
 #: What `modelFormat` may say.
 FORMATS = tuple(sorted(RUNTIMES))
 
@@ -105,8 +110,7 @@ def forked_as(model_format: str, folder: Path) -> str | None:
 def _require_format(folder: Path, name: str) -> None:
     """Nothing of the format, but something of another one, is a slip in the file."""
     if folder.is_dir() and name != "mlflow" and (folder / "MLmodel").is_file():
-        flavors = described(folder)
-        if flavors and name not in flavors:
+        if name not in _WITHOUT_MLFLOW or name not in described(folder):
             raise unloadable(folder, f"its MLmodel describes no {name} model; say modelFormat mlflow")
         return
     looks = _guessed(folder)
@@ -118,11 +122,11 @@ def _require_format(folder: Path, name: str) -> None:
 
 
 def _guessed(folder: Path) -> str | None:
-    return next((name for name in RUNTIMES if _matches(folder, name)), None)
+    return next((name for name in RUNTIMES if _matches(folder, name, but=_OF_ANYTHING)), None)
 
 
-def _matches(folder: Path, name: str) -> bool:
-    patterns = RUNTIMES[name].files
+def _matches(folder: Path, name: str, but: Collection[str] = ()) -> bool:
+    patterns = [pattern for pattern in RUNTIMES[name].files if pattern not in but]
     if folder.is_file():
         return any(folder.match(pattern) for pattern in patterns)
     # TensorFlow and Triton look for versions in folders that are named 1, 2, ...
