@@ -18,6 +18,7 @@ from typing import Any
 from modelyard.errors import MissingRequirementError
 from modelyard.state import write_json
 from modelyard_kserve.local import grpc_routes
+from modelyard_kserve.local.grpc_status import SERVICE
 
 HOST = "127.0.0.1"
 #: Request header with a whole number that decides the split instead of chance; for tests.
@@ -250,7 +251,7 @@ def _routes(routing: Routing) -> list[dict[str, Any]]:
         {"match": {"path": path}, "route": {"cluster": _PAGES, "timeout": "15s"}}
         for path in ("/", "/metrics")
     ]
-    in_grpc = {(r.namespace, r.name): _route(r, grpc_routes.PREFIX) for r in routing.routes}
+    in_grpc = {(r.namespace, r.name): _route(r, SERVICE) for r in routing.routes}
     by_header = grpc_routes.routes(in_grpc)
     hosts.append({"name": "paths", "domains": ["*"], "routes": [_health(), *pages, *by_path, *by_header]})
     return [

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from modelyard_kserve.local.grpc_status import CONTENT_TYPE
+from modelyard_kserve.local.grpc_status import CONTENT_TYPE, SERVICE
 
-#: Where the methods of KServe's service are.
-PREFIX = "/inference.GRPCInferenceService/"
 #: NAME, or NAMESPACE/NAME.
 HEADER = "x-modelyard-endpoint"
 #: Envoy's flag -> DEADLINE_EXCEEDED, NOT_FOUND. Clients ask again what was UNAVAILABLE, and a model that was
@@ -63,7 +61,7 @@ def routes(endpoints: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[dict[
     """The routes of gRPC for callers that name no endpoint's host.
 
     Args:
-        endpoints: namespace and name -> the route of everything below `PREFIX`.
+        endpoints: namespace and name -> the route of everything below `SERVICE`.
     """
     found = []
     for (namespace, name), route in endpoints.items():
@@ -78,7 +76,7 @@ def routes(endpoints: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[dict[
 
 def _route(route: Mapping[str, Any], headers: list[dict[str, Any]]) -> dict[str, Any]:
     action = {key: value for key, value in route["route"].items() if key != "prefix_rewrite"}
-    return {**route, "match": {"prefix": PREFIX, "headers": headers}, "route": action}
+    return {**route, "match": {"prefix": SERVICE, "headers": headers}, "route": action}
 
 
 def _says(name: str) -> dict[str, Any]:
@@ -90,7 +88,7 @@ def _nobody() -> dict[str, Any]:
         f"say which endpoint is asked: by its host name as :authority, or by its name as the header {HEADER}"
     )
     return {
-        "match": {"prefix": PREFIX},
+        "match": {"prefix": SERVICE},
         "direct_response": {"status": 404, "body": {"inline_string": sentence}},
         "response_headers_to_add": [_status(_CODES["NR"])],
     }

@@ -19,8 +19,6 @@ from modelyard_kserve.local.tensors import Tensor, from_bytes, require_tensor, t
 from modelyard_kserve.local.unpacking import unpacked
 from modelyard_kserve.local.v2 import Asked
 
-#: Where the service's methods are.
-SERVICE = "/inference.GRPCInferenceService/"
 _HEAD = 5
 #: Which list of typed contents holds a datatype; FP16 has none.
 _CONTENTS = {

@@ -11,12 +11,12 @@ from typing import Any
 import modelyard
 from modelyard_kserve.local import answers, protocol, v2
 from modelyard_kserve.local.calling import Caller
+from modelyard_kserve.local.grpc_status import SERVICE
 from modelyard_kserve.local.messages import Answer, Request, parsed
 from modelyard_kserve.local.repository import Repository
 from modelyard_kserve.local.runtimes import LoadedModel, Spec
 from modelyard_kserve.local.signature import Signature
 
-_GRPC = "/inference.GRPCInferenceService/"
 _EXTENSIONS = ["binary_tensor_data", "model_repository_extension"]
 #: MLflow's codes for rows that do not fit a signature.
 _CALLERS_FAULT = {"BAD_REQUEST", "INVALID_PARAMETER_VALUE"}
@@ -76,8 +76,8 @@ class ModelApp:
             return await self._infer(request)
         if path == self._predict_path:
             return await self._predict(request)
-        if path.startswith(_GRPC):
-            return await self._grpc(request, path.removeprefix(_GRPC))
+        if path.startswith(SERVICE):
+            return await self._grpc(request, path.removeprefix(SERVICE))
         if path == "/v2/repository/index":
             with _callers_fault():
                 return Answer(200, self._repository.index(parsed(request.body or b"{}")))
@@ -231,6 +231,8 @@ class ModelApp:
             return self._model.answer(rows)
         except SystemExit as fault:
             raise RuntimeError(f"the model wanted to exit with {fault.code!r:.60}") from None
+        except RecursionError as fault:  # which of a body is the caller's fault
+            raise RuntimeError("the model called itself too often") from fault
 
     # -- gRPC -------------------------------------------------------------------------------
 

@@ -175,7 +175,9 @@ def test_what_a_model_says_about_rows_is_the_callers_fault() -> None:
         assert (said.status, said.error) == (400, "X has 2 features")
 
 
-@pytest.mark.parametrize("fault", [ZeroDivisionError("by zero"), SystemExit(3), MemoryError()])
+@pytest.mark.parametrize(
+    "fault", [ZeroDivisionError("by zero"), SystemExit(3), MemoryError(), RecursionError()]
+)
 def test_a_model_that_breaks_is_not_the_callers_fault(fault: BaseException) -> None:
     with pytest.raises((ZeroDivisionError, RuntimeError, MemoryError)):  # a 500, see test_asgi.py
         ask(app(raising(fault)), PREDICT, {"instances": [[1, 2]]})
