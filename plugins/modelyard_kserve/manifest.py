@@ -14,6 +14,7 @@ from modelyard_kserve.documents import Document, Said, Unreadable, documents, do
 from modelyard_kserve.effects import WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
 from modelyard_kserve.rules import LEGACY, implementations
+from modelyard_kserve.storage.uris import asked_for
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
     model = predictor.get("model")
     if not model:
         raise _refused(document, _NO_MODEL)
-    if not model.get("storageUri"):  # KServe takes images that bring their model along
+    storage_uri = asked_for(model) if mode == "local" else model.get("storageUri")
+    if not storage_uri:  # KServe takes images that bring their model along
         raise _refused(document, _NO_ADDRESS)
     return Manifest(
         text=text,
@@ -118,7 +120,7 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         mode=mode,
         name=value["metadata"]["name"],
         namespace=value["metadata"].get("namespace") or namespace or "default",
-        storage_uri=model["storageUri"],
+        storage_uri=storage_uri,
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
         least=1 if predictor.get("minReplicas") is None else predictor["minReplicas"],

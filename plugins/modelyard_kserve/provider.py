@@ -10,9 +10,8 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from urllib.parse import unquote
 
-from modelyard.digests import model_digest
+from modelyard import console
 from modelyard.errors import ConflictError, CorruptStateError, EnvironmentFault, NotFoundError, UsageError
 from modelyard.records import Endpoint, Finding, RequestStats, Revision, now
 from modelyard.stages import ServiceSpec, StageContext
@@ -26,6 +25,9 @@ from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.replicas import RECORDS
 from modelyard_kserve.manifest import Manifest
+from modelyard_kserve.storage import Resolved, resolve
+from modelyard_kserve.storage.findings import addresses
+from modelyard_kserve.storage.uris import shown
 
 #: The background process behind all endpoints of a project.
 SERVICE = "serving"
@@ -94,7 +96,8 @@ class KserveServer:
     def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
         """See `Server.lint`."""
         found = mode_named(mode or "local")
-        return lint(text, where, lambda _: found)
+        more = addresses(text, where, self._settings) if found == "local" else []
+        return [*lint(text, where, lambda _: found), *more]
 
     def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:
         """See `Server.reconcile`."""
@@ -137,10 +140,16 @@ class KserveServer:
             time.sleep(0.05)
 
     def _applied(self, manifest: Manifest, wait: bool, *, keep_split: bool = False) -> Endpoint:
+        # To fetch may take long, and others wait for the lock; what an alias means is asked while they do.
+        registered = manifest.storage_uri.startswith("models:/")
+        fetched = None if registered else resolve(manifest.storage_uri, self._context, console.doing)
         with self._locked(manifest.name):
+            resolved = fetched or resolve(manifest.storage_uri, self._context)
+            notes = (*manifest.notes, *filter(None, [resolved.note]))
+            manifest = replace(manifest, storage_uri=shown(manifest.storage_uri), notes=notes)
             before = states.load(self._at(manifest.name))
             settled = before.settled(self._ready(before)) if before else None
-            revision = self._revision(manifest, settled)
+            revision = self._revision(manifest, settled, resolved)
             if keep_split and settled and revision is settled.newest:
                 # Nothing moved: what `traffic` said since is still so.
                 manifest = replace(manifest, canary=settled.canary)
@@ -151,43 +160,21 @@ class KserveServer:
                 states.save(self._at(manifest.name), wanted)
         return self._started(wanted, wait)
 
-    def _revision(self, manifest: Manifest, before: Desired | None) -> Wanted:
+    def _revision(self, manifest: Manifest, before: Desired | None, resolved: Resolved) -> Wanted:
         """The revision that the manifest asks for: the newest one again if nothing of it changed."""
-        uri = manifest.storage_uri
-        registered = uri.startswith("models:/")
-        if registered:
-            resolved = self._context.resolve_model(uri)
-            path, model, version = resolved.path, resolved.version.name, resolved.version.version
-            digest = model_digest(path)
-            # Without a recorded digest nothing says that these are the files that somebody registered.
-            trusted = resolved.version.digest is not None or self._settings.trust_pickle
-            if resolved.version.digest not in (None, digest):
-                raise EnvironmentFault(
-                    "model-changed",
-                    f"the files of {resolved.version.ref} are not those that were registered",
-                    f"modelyard models show {resolved.version.ref}",
-                )
-        else:
-            path, model, version, trusted = (
-                self._plain_folder(uri),
-                manifest.name,
-                "0",
-                self._settings.trust_pickle,
-            )
-            digest = model_digest(path)
         number = before.newest.number + 1 if before else 1
         made = Wanted(
             number=number,
             name=f"{manifest.name}-{number:05d}",
-            model=model,
-            version=version,
-            path=str(path),
-            digest=digest,
-            storage_uri=uri,
+            model=resolved.model or manifest.name,
+            version=resolved.version,
+            path=str(resolved.path),
+            digest=resolved.digest,
+            storage_uri=manifest.storage_uri,
             spec_digest=manifest.spec_digest,
             created=now().isoformat(),
             env=dict(manifest.env),
-            trust_pickle=trusted,
+            trust_pickle=resolved.trusted or self._settings.trust_pickle,
         )
         newest = before.newest if before else None
         same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (
@@ -251,17 +238,6 @@ class KserveServer:
                 "apply a file with another model first",
             )
         return wanted.revisions[-2].number
-
-    def _plain_folder(self, uri: str) -> Path:
-        path = Path(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)
-        path = path if path.is_absolute() else self._context.root / path
-        if "://" in uri.removeprefix("file://") or not path.exists():
-            raise NotFoundError(
-                "model-files-missing",
-                f"there is no model at {uri}",
-                "storageUri is models:/NAME/VERSION, models:/NAME@ALIAS, or a folder",
-            )
-        return path
 
     def _started(self, wanted: Desired, wait: bool) -> Endpoint:
         try:

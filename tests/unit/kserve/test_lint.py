@@ -101,7 +101,6 @@ def test_every_rule_about_a_component(line: str, said: str) -> None:
         ("hf://org/model:main", True),
         ("oci://registry/model:1", True),
         ("models:/late-flights@production", True),
-        ("runs:/0a1b/model", True),
         ("model/here", True),
         ("/mnt/models", True),
         ("ftp://server/model", False),

@@ -1,0 +1,250 @@
+"""Where models come from: an address becomes files on this machine that stay as they are."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from modelyard.console import size
+from modelyard.digests import file_digest, model_digest
+from modelyard.errors import ConfigError, EnvironmentFault, MissingRequirementError, ModelyardError
+from modelyard.stages import StageContext
+from modelyard_kserve.config import KserveSettings
+from modelyard_kserve.local import desired as states
+from modelyard_kserve.storage import apart, archives, faults, web
+from modelyard_kserve.storage.cache import Cache, Known
+from modelyard_kserve.storage.orders import Fetched, Order, Tell
+from modelyard_kserve.storage.uris import SCHEMES, is_azure, is_git, scheme_of, shown
+
+#: Is told in words what is being done.
+Progress = Callable[[str], None]
+#: Seconds between two words about how far it is.
+_EVERY = 0.2
+_NEEDED = {"s3": ("boto3", "kserve_storage"), "dvc": ("dvc",), "library": ("kserve_storage",)}
+_EXTRA = {"dvc": "modelyard[dvc]"}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A model on this machine.
+
+    Attributes:
+        path: its folder, or its only file; not to be written to.
+        digest: `modelyard.digests.model_digest` of the path.
+        model, version: the registered version; None and `0` for a model that nobody registered.
+        trusted: the registry vouches for the files: they are those that were registered.
+        note: what the user should know about it.
+    """
+
+    path: Path
+    digest: str
+    model: str | None = None
+    version: str = "0"
+    trusted: bool = False
+    note: str = ""
+
+
+def resolve(uri: str, context: StageContext, progress: Progress = lambda _: None) -> Resolved:
+    """The model at an address, fetched if it is not here or has changed.
+
+    Args:
+        uri: what `storageUri` says.
+        context: the provider's.
+        progress: is told what is being done.
+
+    Raises:
+        ModelyardError: it is not there, not for us, can't be reached, is broken or too large.
+    """
+    settings: KserveSettings = context.settings or KserveSettings()  # type: ignore[call-arg,unused-ignore]
+    if uri.startswith("models:/"):
+        return _registered(uri, context)
+    found = _here(uri, context, settings)
+    if found is None or (found.is_file() and archives.is_archive(found.name)):
+        return _Fetch(uri, found, context, settings, progress).run()
+    return Resolved(found, model_digest(found))
+
+
+def problem(uri: str, settings: KserveSettings) -> tuple[str, str]:
+    """What is wrong with an address before anybody goes there, and what to do; empty if nothing is.
+
+    Example:
+        >>> problem("ftp://host/late", KserveSettings())[0]
+        "'ftp' is no place that models come from here"
+    """
+    scheme = scheme_of(uri)
+    if scheme and scheme not in SCHEMES:
+        known = ", ".join(SCHEMES.values())
+        return f"'{scheme}' is no place that models come from here", f"known: {known}, a folder"
+    if scheme == "pvc" and (claim := uri.partition("://")[2].partition("/")[0]) not in settings.pvc:
+        message = f"no folder stands for the PersistentVolumeClaim '{claim}' here"
+        return message, f'write into modelyard.toml: [providers.kserve.pvc] {claim} = "/FOLDER"'
+    return "", ""
+
+
+def _registered(uri: str, context: StageContext) -> Resolved:
+    resolved = context.resolve_model(uri)
+    version, digest = resolved.version, model_digest(resolved.path)
+    if version.digest not in (None, digest):
+        raise EnvironmentFault(
+            "model-changed",
+            f"the files of {version.ref} are not those that were registered",
+            f"modelyard models show {version.ref}",
+        )
+    # Without a recorded digest nothing says that these are the files that somebody registered.
+    return Resolved(resolved.path, digest, version.name, version.version, version.digest is not None)
+
+
+def _here(uri: str, context: StageContext, settings: KserveSettings) -> Path | None:
+    """Where it lies on this machine already; None: it is to be fetched."""
+    said, hint = problem(uri, settings)
+    if said:
+        raise ConfigError("storage-unknown", f"{shown(uri)}: {said}", hint)
+    scheme = scheme_of(uri)
+    if scheme == "runs":
+        run, _, path = uri.removeprefix("runs:/").strip("/").partition("/")
+        if not run or not path:
+            raise ConfigError("storage-unknown", f"{uri} is not runs:/RUN_ID/PATH", "modelyard runs list")
+        return context.run_artifact(run, path)
+    if scheme == "pvc":
+        claim, _, path = uri.partition("://")[2].partition("/")
+        return _below(context.root / Path(settings.pvc[claim]).expanduser(), unquote(path), uri)
+    if scheme in ("", "file"):
+        path = unquote(uri.removeprefix("file://")) if scheme else uri
+        place = context.root / path
+        if not place.exists():
+            raise faults.missing(uri)
+        return place
+    return None
+
+
+def _below(folder: Path, path: str, uri: str) -> Path:
+    place = Path(os.path.normpath(folder / path.strip("/")))
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError("storage-unknown", f"{uri} leads out of {folder}", "correct storageUri")
+    if not place.exists():
+        raise faults.missing(uri, f"it stands for {place}")
+    return place
+
+
+class _Fetch:
+    """One fetch into the project's cache.
+
+    Args:
+        uri: the address.
+        archive: the file on this machine that is unpacked instead; None: the address is not here.
+        context, settings, progress: see `resolve`.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        archive: Path | None,
+        context: StageContext,
+        settings: KserveSettings,
+        progress: Progress,
+    ) -> None:
+        self._uri, self._archive, self._settings = uri, archive, settings
+        self._context, self._progress = context, progress
+        self._cache = Cache(context.state / "models", lambda: _used(context.state))
+        self._told = 0.0
+
+    def run(self) -> Resolved:
+        """The model in the cache."""
+        self._require_means()
+        self._progress(f"looking at {shown(self._uri)}")
+        with self._cache.locked(self._uri):
+            known, note = self._cache.known(self._uri), ""
+            try:
+                known = self._fetched(known)
+            except EnvironmentFault as fault:
+                if fault.code != "storage-unreachable" or known is None:
+                    raise
+                note = f"{fault.message}; serving what was fetched at {known.fetched[:16].replace('T', ' ')}"
+            self._cache.touch(known.digest)
+        return Resolved(self._cache.path(known.digest), known.digest, note=note)
+
+    def _fetched(self, known: Known | None) -> Known:
+        with self._cache.part(self._uri) as part:
+            raw, files = part / "raw", part / "files"
+            raw.mkdir()
+            order = Order(
+                uri=self._uri,
+                folder=raw,
+                known=known.version if known else None,
+                root=self._context.root,
+                limit=self._settings.fetch_limit,
+            )
+            found = self._asked(order)
+            if found.same and known is not None:
+                return known
+            self._progress(f"checking {shown(self._uri)}")
+            archive = self._archive or _only_archive(raw)
+            if archive is not None:
+                archives.unpack(archive, files, self._settings.fetch_limit, shown(self._uri))
+            else:
+                archives.require_inside(raw, shown(self._uri))
+                files = raw
+            if not any(path.is_file() for path in files.rglob("*")):
+                raise faults.missing(self._uri, "it holds no file")
+            return self._cache.keep(self._uri, files, found.version)
+
+    def _asked(self, order: Order) -> Fetched:
+        if self._archive is not None:
+            version = file_digest(self._archive)
+            return Fetched(version, same=version == order.known)
+        place = _place(self._uri)
+        if place == "web":
+            return web.fetch(order, self._tell)
+        return apart.fetch(place, order, self._tell)
+
+    def _require_means(self) -> None:
+        place = _place(self._uri)
+        lacking = [name for name in _NEEDED.get(place, ()) if importlib.util.find_spec(name) is None]
+        if lacking and self._archive is None:
+            raise MissingRequirementError(
+                "extra-missing",
+                f"{shown(self._uri)} needs {', '.join(lacking)}",
+                f"pip install '{_EXTRA.get(place, 'modelyard[storage]')}'",
+            )
+
+    @property
+    def _tell(self) -> Tell:
+        def tell(have: int, total: int | None) -> None:
+            if time.monotonic() - self._told > _EVERY:
+                self._told = time.monotonic()
+                of = f" of {size(total)}" if total else ""
+                self._progress(f"fetching {shown(self._uri)}: {size(have)}{of}")
+
+        return tell
+
+
+def _place(uri: str) -> str:
+    """What fetches from there: a module of this package."""
+    scheme = scheme_of(uri)
+    if scheme in ("s3", "dvc"):
+        return scheme
+    web_address = scheme in ("http", "https") and not is_azure(uri) and not is_git(uri)
+    return "web" if web_address else "library"
+
+
+def _only_archive(folder: Path) -> Path | None:
+    found = list(folder.iterdir())
+    one = found[0] if len(found) == 1 else None
+    return one if one is not None and one.is_file() and archives.is_archive(one.name) else None
+
+
+def _used(state: Path) -> Collection[str] | None:
+    """The folders of all revisions; None: a file that says so is damaged."""
+    used: set[str] = set()
+    for file in (state / "endpoints").glob(f"*/{states.DESIRED}"):
+        try:
+            found = states.load(file.parent)
+        except ModelyardError:
+            return None
+        used |= {revision.path for revision in found.revisions} if found else set()
+    return used
