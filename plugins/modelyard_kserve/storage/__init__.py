@@ -25,7 +25,12 @@ from modelyard_kserve.storage.uris import SCHEMES, is_azure, is_git, scheme_of, 
 Progress = Callable[[str], None]
 #: Seconds between two words about how far it is.
 _EVERY = 0.2
-_NEEDED = {"s3": ("boto3", "kserve_storage"), "dvc": ("dvc",), "library": ("kserve_storage",)}
+_NEEDED = {
+    "s3": ("boto3", "kserve_storage"),
+    "azure": ("kserve_storage",),
+    "library": ("kserve_storage",),
+    "dvc": ("dvc",),
+}
 _EXTRA = {"dvc": "modelyard[dvc]"}
 
 
@@ -228,8 +233,9 @@ def _place(uri: str) -> str:
     scheme = scheme_of(uri)
     if scheme in ("s3", "dvc"):
         return scheme
-    web_address = scheme in ("http", "https") and not is_azure(uri) and not is_git(uri)
-    return "web" if web_address else "library"
+    if is_azure(uri):
+        return "azure" if ".blob." in uri.split("/")[2] else "library"
+    return "web" if scheme in ("http", "https") and not is_git(uri) else "library"
 
 
 def _only_archive(folder: Path) -> Path | None:

@@ -34,7 +34,7 @@ def fetch(place: str, order: Order, tell: Tell) -> Fetched:
     """Have the worker carry out an order.
 
     Args:
-        place: `s3`, `dvc`, or `library` for what KServe's own library takes.
+        place: `s3`, `azure`, `dvc`, or `library` for what KServe's own library takes.
         order: what is fetched.
         tell: is told of bytes.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -16,6 +18,8 @@ from modelyard.state import os_errors
 
 #: By their names, as KServe tells them: many model files are zip files inside, and stay as they are.
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+#: Names, and what opens the content; None for folders.
+_Members = Generator[tuple[str, "Callable[[], IO[bytes]] | None"], None, None]
 _PIECE = 1 << 20
 _MOST_FILES = 100_000
 _BROKEN = (
@@ -52,22 +56,23 @@ def unpack(archive: Path, folder: Path, limit: float, what: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     files = _of_zip if archive.name.lower().endswith(".zip") else _of_tar
     try:
-        for count, (name, content) in enumerate(files(archive)):
-            if count >= _MOST_FILES:
-                raise _Refusal(f"it holds more than {_MOST_FILES} files")
-            target = folder / _inside(name)
-            if content is None:
-                _made(target)
-                continue
-            with content:
-                room -= _written(content, target, room)
-            if room < 0:
-                raise ConfigError(
-                    "model-too-large",
-                    f"{what} unpacks to more than {limit:g} GB",
-                    "is it the right one? then write into modelyard.toml: "
-                    "[providers.kserve] fetch_limit = GIGABYTES",
-                )
+        with contextlib.closing(files(archive)) as members:
+            for count, (name, opened) in enumerate(members):
+                if count >= _MOST_FILES:
+                    raise _Refusal(f"it holds more than {_MOST_FILES} files")
+                target = folder / _inside(name)
+                if opened is None:
+                    _made(target)
+                    continue
+                with opened() as content:
+                    room -= _written(content, target, room)
+                if room < 0:
+                    raise ConfigError(
+                        "model-too-large",
+                        f"{what} unpacks to more than {limit:g} GB",
+                        "is it the right one? then write into modelyard.toml: "
+                        "[providers.kserve] fetch_limit = GIGABYTES",
+                    )
     except _Refusal as fault:
         raise _invalid(what, str(fault)) from None
     except _BROKEN as fault:
@@ -83,7 +88,7 @@ def _invalid(what: str, why: str) -> ConfigError:
     return ConfigError("archive-invalid", f"{what} can't be unpacked: {why}", "make the archive again")
 
 
-def _of_zip(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+def _of_zip(archive: Path) -> _Members:
     with zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
@@ -91,16 +96,24 @@ def _of_zip(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
                 raise _Refusal(f"'{member.filename:.100}' is no plain file")
             if member.flag_bits & 1:
                 raise _Refusal("it wants a password")
-            yield member.filename, None if member.is_dir() else opened.open(member)
+            yield member.filename, None if member.is_dir() else partial(opened.open, member)
 
 
-def _of_tar(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+def _of_tar(archive: Path) -> _Members:
     with tarfile.open(archive, "r:*") as opened:
         for member in opened:
             if not (member.isfile() or member.isdir()):
                 # A link may lead out of the folder, and what follows it would be written there.
                 raise _Refusal(f"'{member.name:.100}' is a link or a device, not a plain file")
-            yield member.name, None if member.isdir() else opened.extractfile(member)
+            yield member.name, None if member.isdir() else partial(_file_of, opened, member)
+        while opened.fileobj and opened.fileobj.read(_PIECE):  # to its checksum, or where it was cut
+            pass
+
+
+def _file_of(opened: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    found = opened.extractfile(member)
+    assert found is not None, "files have content"
+    return found
 
 
 def _inside(name: str) -> Path:

@@ -62,12 +62,10 @@ class Cache:
 
     def known(self, uri: str) -> Known | None:
         """What was found at the address, if its files are still here, each byte of them."""
-        try:
-            found = Known(**read_json(self._note(key_of(uri))))
-        except (CorruptStateError, TypeError):  # a note that is damaged, or not there
+        found = _read(self._note(key_of(uri)))
+        if found is None or not (entry := self.path(found.digest)).is_dir():
             return None
-        entry = self.path(found.digest)
-        return found if entry.is_dir() and model_digest(entry) == found.digest else None
+        return found if model_digest(entry) == found.digest else None
 
     def path(self, digest: str) -> Path:
         """Where the files with the digest lie."""
@@ -124,8 +122,8 @@ class Cache:
                 if entry.is_dir() and not entry.suffix and str(entry) not in used and idle > _GRACE:
                     shutil.rmtree(entry, ignore_errors=True)
             for note in self._folder.glob("*.json"):
-                digest = (read_json(note) or {}).get("digest")
-                if not digest or not self.path(digest).is_dir():
+                found = _read(note)
+                if found is None or not self.path(found.digest).is_dir():
                     note.unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -151,6 +149,15 @@ class Cache:
 
     def _note(self, key: str) -> Path:
         return self._folder / f"{key}.json"
+
+
+def _read(note: Path) -> Known | None:
+    """A note; None for one that is damaged, or not there."""
+    try:
+        found = Known(**read_json(note))
+    except (CorruptStateError, TypeError):
+        return None
+    return found if isinstance(found.digest, str) and found.digest else None
 
 
 def _flush(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,10 +108,12 @@ def by_status(uri: str, status: int, why: str) -> ModelyardError:
 def explained(fault: BaseException, uri: str, folder: Path) -> ModelyardError:
     """The error for whatever a library raised: the first of its causes that says what it is."""
     chain = list(_causes(fault))
-    said = _BOTO.sub(r"\1: ", str(fault)) or type(fault).__name__
+    said = _BOTO.sub(r"\1: ", str(fault)).partition("RequestId:")[0] or type(fault).__name__
     for cause in chain:
         if isinstance(cause, ModelyardError):
             return cause
+        if isinstance(cause, ssl.SSLError):  # an OSError, too, whose numbers mean something else
+            return failed(uri, said)
         if isinstance(cause, OSError) and cause.errno in _MACHINE:
             return fault_of(cause, folder)
         status = _status(cause)

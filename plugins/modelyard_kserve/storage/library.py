@@ -1,17 +1,24 @@
-"""What KServe's own library fetches: Google, Azure, Hugging Face, OCI images, HDFS, git, ModelScope."""
+"""What KServe's own library fetches: from Google, Hugging Face, OCI registries, and rarer places."""
 
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from modelyard.digests import digest_of
+from modelyard.errors import ConfigError
 from modelyard_kserve.storage import archives
 from modelyard_kserve.storage.orders import Fetched, Order, Tell
-from modelyard_kserve.storage.uris import is_azure, scheme_of
+from modelyard_kserve.storage.uris import scheme_of
+
+#: Seconds to wait for somebody to answer.
+_PATIENCE = 20.0
+_LOOPBACK = ("localhost", "127.0.0.1")
 
 
 def fetch(order: Order, tell: Tell) -> Fetched:  # noqa: ARG001 - the library does not say how far it is
@@ -38,39 +45,31 @@ def _now(uri: str) -> tuple[str | None, str]:
     asked: dict[str, Callable[[str], tuple[str, str]]] = {"gs": _google, "hf": _hugging_face, "oci": _oci}
     if scheme_of(uri) in asked:
         return asked[scheme_of(uri)](uri)
-    if is_azure(uri) and ".blob." in urlsplit(uri).netloc:
-        return _azure(uri)
     return None, uri
 
 
 def _google(uri: str) -> tuple[str, str]:
     from google.auth.exceptions import DefaultCredentialsError  # type: ignore[import-untyped,unused-ignore]
     from google.cloud import storage  # type: ignore[import-untyped,attr-defined,unused-ignore]
+    from google.cloud.storage.retry import DEFAULT_RETRY  # type: ignore[import-untyped,unused-ignore]
 
     try:
         client = storage.Client()
     except DefaultCredentialsError:
         client = storage.Client.create_anonymous_client()
     bucket, _, path = uri.partition("://")[2].partition("/")
-    found = client.bucket(bucket).list_blobs(prefix=path)
+    found = client.bucket(bucket).list_blobs(prefix=path, retry=DEFAULT_RETRY.with_timeout(_PATIENCE))
     return digest_of(sorted([blob.name, str(blob.generation)] for blob in found)), uri
-
-
-def _azure(uri: str) -> tuple[str, str]:
-    from azure.storage.blob import BlobServiceClient  # type: ignore[import-untyped,unused-ignore]
-    from kserve_storage import Storage
-
-    _, account, container, prefix = Storage._parse_azure_uri(uri)
-    login = Storage._get_azure_storage_token() or Storage._get_azure_storage_access_key()
-    client = BlobServiceClient(account, credential=login).get_container_client(container)
-    found = client.list_blobs(name_starts_with=prefix)
-    return digest_of(sorted([blob.name, str(blob.etag)] for blob in found)), uri
 
 
 def _hugging_face(uri: str) -> tuple[str, str]:
     from huggingface_hub import HfApi  # type: ignore[import-not-found,unused-ignore]
 
     repo, _, revision = uri.partition("://")[2].partition(":")
+    if not re.fullmatch(r"[^/]+/[^/]+", repo):
+        raise ConfigError(
+            "storage-unknown", f"{uri} is not hf://ORG/MODEL or hf://ORG/MODEL:REVISION", "correct storageUri"
+        )
     commit = str(HfApi().model_info(repo, revision=revision or None).sha)
     return commit, f"hf://{repo}:{commit}"
 
@@ -80,12 +79,23 @@ def _oci(uri: str) -> tuple[str, str]:
     from kserve_storage import kserve_storage as theirs
 
     target = uri.partition("://")[2]
+    host = target.partition("/")[0]
+    if host.partition(":")[0] in _LOOPBACK:  # as with docker
+        os.environ.setdefault("KSERVE_OCI_INSECURE_REGISTRY", "true")
+    _require_answer(host)
     insecure = os.environ.get("KSERVE_OCI_INSECURE_REGISTRY", "").lower() in ("1", "true", "yes")
     client = oras.client.OrasClient(insecure=insecure)
     if login := os.environ.get("KSERVE_OCI_DOCKER_CONFIG"):
         theirs._login_from_docker_config(client, target, login)
     manifest: Any = client.get_manifest(target)
     return digest_of(manifest), uri
+
+
+def _require_answer(host: str) -> None:
+    """See that somebody listens: the library would ask for minutes. Behind a proxy only that one knows."""
+    name, _, port = host.partition(":")
+    if not getproxies():
+        socket.create_connection((name, int(port or 443)), timeout=_PATIENCE).close()
 
 
 def _take_docker_login() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from modelyard_kserve.storage import faults
 
@@ -38,6 +38,31 @@ class Order:
         """
         if size > self.limit * 1e9:
             raise faults.too_large(self.uri, self.limit)
+
+
+def named(keys: Iterable[str], wanted: str, uri: str) -> dict[str, str]:
+    """The objects of a bucket that an address means, by the names that their files get: the one with that
+    very key, or all below it.
+
+    Raises:
+        EnvironmentFault: `fetch-failed`: a name would be written elsewhere.
+
+    Example:
+        >>> named(["late/MLmodel", "late/code/", "late-2/MLmodel"], "late", "s3://models/late")
+        {'MLmodel': 'late/MLmodel'}
+        >>> named(["late.zip"], "late.zip", "s3://models/late.zip")
+        {'late.zip': 'late.zip'}
+    """
+    below, found = f"{wanted}/" if wanted else "", {}
+    for key in keys:
+        if wanted and key == wanted:
+            return {PurePosixPath(key).name: key}
+        name = key.removeprefix(below)
+        if key.startswith(below) and name and not name.endswith("/"):
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise faults.failed(uri, f"'{name}' would be written elsewhere")
+            found[name] = key
+    return found
 
 
 @dataclass(frozen=True)

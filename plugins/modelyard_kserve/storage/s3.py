@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from modelyard.digests import digest_of
 from modelyard.state import os_errors
 from modelyard_kserve.storage import faults
-from modelyard_kserve.storage.orders import Fetched, Order, Tell
+from modelyard_kserve.storage.orders import Fetched, Order, Tell, named
 
 _AT_ONCE = 4
 
@@ -19,7 +18,7 @@ _AT_ONCE = 4
 def fetch(order: Order, tell: Tell) -> Fetched:
     """Fetch one object, or all below the address."""
     client, bucket, key = _client(), *_parts(order.uri)
-    objects = _objects(client, bucket, key)
+    objects = _objects(client, bucket, key, order.uri)
     if not objects:
         raise faults.missing(order.uri)
     version = _version(objects)
@@ -43,7 +42,7 @@ def fetch(order: Order, tell: Tell) -> Fetched:
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(take, objects))
-    if _version(_objects(client, bucket, key)) != version:
+    if _version(_objects(client, bucket, key, order.uri)) != version:
         raise faults.changed(order.uri)
     return Fetched(version)
 
@@ -61,20 +60,11 @@ def _parts(uri: str) -> tuple[str, str]:
     return parts.netloc, parts.path.strip("/")
 
 
-def _objects(client: Any, bucket: str, key: str) -> dict[str, Any]:
-    """The objects by the names that they get here; an object with that very key stands alone."""
-    found: dict[str, Any] = {}
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
-        for item in page.get("Contents") or ():
-            if key and item["Key"] == key:
-                return {PurePosixPath(key).name: item}
-            below = f"{key}/" if key else ""
-            name = item["Key"].removeprefix(below)
-            if item["Key"].startswith(below) and name and not name.endswith("/"):
-                if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                    raise faults.failed(f"s3://{bucket}/{key}", f"'{name}' would be written elsewhere")
-                found[name] = item
-    return found
+def _objects(client: Any, bucket: str, key: str, uri: str) -> dict[str, Any]:
+    """The objects by the names that they get here."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+    found = {item["Key"]: item for page in pages for item in page.get("Contents") or ()}
+    return {name: found[its_key] for name, its_key in named(found, key, uri).items()}
 
 
 def _version(objects: dict[str, Any]) -> str:

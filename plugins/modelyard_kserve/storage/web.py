@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 import time
 from collections.abc import Iterator
@@ -120,7 +121,7 @@ def _client(uri: str) -> httpx.Client:
 
     login: httpx.Auth | None = None
     with contextlib.suppress(OSError, SyntaxError):  # there is no file, or it is none
-        login = None if "@" in urlsplit(uri).netloc else httpx.NetRCAuth()
+        login = None if "@" in urlsplit(uri).netloc else httpx.NetRCAuth(os.environ.get("NETRC"))
     return httpx.Client(
         auth=login,
         follow_redirects=True,

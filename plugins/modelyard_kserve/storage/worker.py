@@ -53,6 +53,8 @@ def _fetch_of(place: str) -> Callable[[Order, Tell], Fetched]:
         from modelyard_kserve.storage.s3 import fetch
     elif place == "dvc":
         from modelyard_kserve.storage.dvcdata import fetch
+    elif place == "azure":
+        from modelyard_kserve.storage.azure import fetch
     else:
         from modelyard_kserve.storage.library import fetch
     return fetch
