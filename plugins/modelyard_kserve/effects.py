@@ -78,7 +78,7 @@ def effects(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
     for name in ("predictor", "transformer", "explainer"):
         component = spec.get(name) or {}
         yield from on_clusters(("spec", name), component, mode)
-        yield from _ours_on_clusters(("spec", name, "model", "storageUri"), component)
+        yield from _ours_on_clusters(("spec", name), component)
         yield from _batched_v2(("spec", name), component)
     if spec.get("canary") and mode == "Standard":
         yield Said(
@@ -102,10 +102,12 @@ def on_clusters(at: Place, component: Mapping[str, Any], mode: str) -> Iterator[
 
 
 def _ours_on_clusters(at: Place, component: Mapping[str, Any]) -> Iterator[Said]:
-    uri = (component.get("model") or {}).get("storageUri") or ""
-    if scheme_of(uri) in OURS:
-        message = f"{scheme_of(uri)}: is this project's own; no cluster fetches it"
-        yield Said(at, message, hint="register the model: storageUri: models:/NAME/VERSION")
+    for name in ("model", *LEGACY):
+        uri = (component.get(name) or {}).get("storageUri") or ""
+        if scheme_of(uri) in OURS:
+            message = f"{scheme_of(uri)}: is this project's own; no cluster fetches it"
+            hint = "register the model: storageUri: models:/NAME/VERSION"
+            yield Said((*at, name, "storageUri"), message, hint=hint)
 
 
 def _batched_v2(at: Place, component: Mapping[str, Any]) -> Iterator[Said]:

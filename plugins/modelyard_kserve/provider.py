@@ -145,6 +145,7 @@ class KserveServer:
         fetched = None if registered else resolve(manifest.storage_uri, self._context, console.doing)
         with self._locked(manifest.name):
             resolved = fetched or resolve(manifest.storage_uri, self._context)
+            console.doing(f"waiting for {manifest.name} to load")
             notes = (*manifest.notes, *filter(None, [resolved.note]))
             manifest = replace(manifest, storage_uri=shown(manifest.storage_uri), notes=notes)
             before = states.load(self._at(manifest.name))

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import time
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 from modelyard.console import size
-from modelyard.digests import file_digest, model_digest
-from modelyard.errors import ConfigError, EnvironmentFault, MissingRequirementError, ModelyardError
+from modelyard.digests import model_digest
+from modelyard.errors import (
+    ConfigError,
+    ConflictError,
+    EnvironmentFault,
+    MissingRequirementError,
+    ModelyardError,
+)
 from modelyard.stages import StageContext
+from modelyard.state import os_errors
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.storage import apart, archives, faults, web
@@ -69,7 +78,8 @@ def resolve(uri: str, context: StageContext, progress: Progress = lambda _: None
     if uri.startswith("models:/"):
         return _registered(uri, context)
     found = _here(uri, context, settings)
-    if found is None or (found.is_file() and archives.is_archive(found.name)):
+    # What a run logged may be deleted, or fetched anew by others who look at the run.
+    if found is None or scheme_of(uri) == "runs" or _is_archive(found):
         return _Fetch(uri, found, context, settings, progress).run()
     return Resolved(found, model_digest(found))
 
@@ -141,19 +151,19 @@ class _Fetch:
 
     Args:
         uri: the address.
-        archive: the file on this machine that is unpacked instead; None: the address is not here.
+        here: what is copied or unpacked on this machine; None: the address is elsewhere.
         context, settings, progress: see `resolve`.
     """
 
     def __init__(
         self,
         uri: str,
-        archive: Path | None,
+        here: Path | None,
         context: StageContext,
         settings: KserveSettings,
         progress: Progress,
     ) -> None:
-        self._uri, self._archive, self._settings = uri, archive, settings
+        self._uri, self._local, self._settings = uri, here, settings
         self._context, self._progress = context, progress
         self._cache = Cache(context.state / "models", lambda: _used(context.state))
         self._told = 0.0
@@ -162,7 +172,12 @@ class _Fetch:
         """The model in the cache."""
         self._require_means()
         self._progress(f"looking at {shown(self._uri)}")
-        with self._cache.locked(self._uri):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._cache.locked(self._uri, timeout=1))
+            except ConflictError:
+                self._progress(f"waiting for another command that fetches {shown(self._uri)}")
+                stack.enter_context(self._cache.locked(self._uri))
             known, note = self._cache.known(self._uri), ""
             try:
                 known = self._fetched(known)
@@ -176,7 +191,8 @@ class _Fetch:
     def _fetched(self, known: Known | None) -> Known:
         with self._cache.part(self._uri) as part:
             raw, files = part / "raw", part / "files"
-            raw.mkdir()
+            with os_errors(raw):
+                raw.mkdir()
             order = Order(
                 uri=self._uri,
                 folder=raw,
@@ -188,8 +204,8 @@ class _Fetch:
             if found.same and known is not None:
                 return known
             self._progress(f"checking {shown(self._uri)}")
-            archive = self._archive or _only_archive(raw)
-            if archive is not None:
+            archive = _only_archive(raw) if self._local is None else self._local
+            if archive is not None and _is_archive(archive):
                 archives.unpack(archive, files, self._settings.fetch_limit, shown(self._uri))
             else:
                 archives.require_inside(raw, shown(self._uri))
@@ -199,8 +215,10 @@ class _Fetch:
             return self._cache.keep(self._uri, files, found.version)
 
     def _asked(self, order: Order) -> Fetched:
-        if self._archive is not None:
-            version = file_digest(self._archive)
+        if self._local is not None:
+            version = model_digest(self._local)
+            if version != order.known and not _is_archive(self._local):
+                _copy(self._local, order.folder)
             return Fetched(version, same=version == order.known)
         place = _place(self._uri)
         if place == "web":
@@ -210,7 +228,7 @@ class _Fetch:
     def _require_means(self) -> None:
         place = _place(self._uri)
         lacking = [name for name in _NEEDED.get(place, ()) if importlib.util.find_spec(name) is None]
-        if lacking and self._archive is None:
+        if lacking and self._local is None:
             raise MissingRequirementError(
                 "extra-missing",
                 f"{shown(self._uri)} needs {', '.join(lacking)}",
@@ -241,7 +259,20 @@ def _place(uri: str) -> str:
 def _only_archive(folder: Path) -> Path | None:
     found = list(folder.iterdir())
     one = found[0] if len(found) == 1 else None
-    return one if one is not None and one.is_file() and archives.is_archive(one.name) else None
+    return one if one is not None and _is_archive(one) else None
+
+
+def _is_archive(path: Path) -> bool:
+    return path.is_file() and archives.is_archive(path.name)
+
+
+def _copy(source: Path, folder: Path) -> None:
+    for path in source.rglob("*") if source.is_dir() else [source]:
+        target = folder / (path.relative_to(source) if source.is_dir() else path.name)
+        with os_errors(target):
+            if path.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
 
 
 def _used(state: Path) -> Collection[str] | None:

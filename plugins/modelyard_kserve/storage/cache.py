@@ -56,9 +56,13 @@ class Cache:
     def __init__(self, folder: Path, used: Callable[[], Collection[str] | None]) -> None:
         self._folder, self._used = folder, used
 
-    def locked(self, uri: str) -> AbstractContextManager[None]:
-        """Nobody else fetches from the address meanwhile; the system frees it if we die."""
-        return locked(self._lock(key_of(uri)), timeout=_PATIENCE, doing=f"fetching {shown(uri)}")
+    def locked(self, uri: str, *, timeout: float = _PATIENCE) -> AbstractContextManager[None]:
+        """Nobody else fetches from the address meanwhile; the system frees it if we die.
+
+        Raises:
+            ConflictError: `locked`: somebody did, all the time.
+        """
+        return locked(self._lock(key_of(uri)), timeout=timeout, doing=f"fetching {shown(uri)}")
 
     def known(self, uri: str) -> Known | None:
         """What was found at the address, if its files are still here, each byte of them."""
@@ -157,7 +161,7 @@ def _read(note: Path) -> Known | None:
         found = Known(**read_json(note))
     except (CorruptStateError, TypeError):
         return None
-    return found if isinstance(found.digest, str) and found.digest else None
+    return found if found.digest and all(isinstance(v, str) for v in (found.digest, found.fetched)) else None
 
 
 def _flush(folder: Path) -> None:

@@ -62,6 +62,7 @@ class _Download:
     def __init__(self, order: Order, target: Path, tell: Tell) -> None:
         self._order, self._target, self._tell = order, target, tell
         self._version: str | None = None
+        self._resumes = False
 
     def attempt(self) -> Fetched:
         """One request."""
@@ -81,7 +82,7 @@ class _Download:
     def _asked(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity"}
         have = self._target.stat().st_size if self._target.exists() else 0
-        if have and self._version and self._version.startswith('"'):
+        if have and self._version and self._resumes:
             return {**headers, "Range": f"bytes={have}-", "If-Range": self._version}
         if self._order.known and self._order.known.startswith(('"', "W/")):
             headers["If-None-Match"] = self._order.known
@@ -90,7 +91,10 @@ class _Download:
         return headers
 
     def _take(self, answer: httpx.Response) -> None:
-        self._version = answer.headers.get("etag") or answer.headers.get("last-modified")
+        etag = answer.headers.get("etag") or ""
+        self._version = etag or answer.headers.get("last-modified")
+        # A weak tag does not stand for the bytes; nor do the bytes of another encoding add up.
+        self._resumes = etag.startswith('"') and "content-encoding" not in answer.headers
         goes_on = answer.status_code == 206
         have = self._target.stat().st_size if goes_on else 0
         length = int(answer.headers.get("content-length") or 0)

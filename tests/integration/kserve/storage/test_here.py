@@ -88,7 +88,13 @@ def test_runs_hand_out_what_they_logged(tmp_path: Path) -> None:
     found = resolve(f"runs:/{run.id}/model", context)
     assert found.digest == logged.digest
     assert (found.model, found.version, found.trusted) == (None, "0", False), "nobody registered it"
-    assert resolve(f"runs:/{run.id}/files/deep", context).path.name == "deep"
+    file = yard.tracker.artifact(run.id, "files/deep/late.skops")
+    for path in ("files/deep", "files/deep/late.skops"):
+        copied = resolve(f"runs:/{run.id}/{path}", context)
+        assert [one.read_bytes() for one in copied.path.iterdir()] == [b"skops"]
+    assert resolve(f"runs:/{run.id}/files/deep", context) == copied
+    file.unlink()
+    assert (copied.path / "late.skops").exists(), "a run may be deleted, and its endpoint answers on"
     for uri, code in (
         (f"runs:/{run.id}/nothing", "model-files-missing"),
         (f"runs:/{run.id}/../..", "model-files-missing"),

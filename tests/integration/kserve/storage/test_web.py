@@ -25,6 +25,7 @@ from modelyard.stages import StageContext
 from modelyard.testing.contexts import make_context
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.storage import resolve
+from modelyard_kserve.storage.cache import Cache
 
 if TYPE_CHECKING:
     from conftest import Web
@@ -350,6 +351,20 @@ def test_two_at_once_fetch_once(web: Web, context: StageContext) -> None:
     assert len(set(found)) == 1
     sent = [headers for _, headers in web.asked if "If-None-Match" not in headers]
     assert len(sent) == 1
+
+
+def test_who_waits_for_another_command_is_told(web: Web, context: StageContext) -> None:
+    web.files["/late.zip"] = zipped(FILES)
+    uri, told = f"{web.url}/late.zip", []
+    with ThreadPoolExecutor(1) as pool:
+        with Cache(context.state / "models", lambda: ()).locked(uri):
+            waits = pool.submit(resolve, uri, context, told.append)
+            deadline = time.monotonic() + 20
+            while "waiting for another command that fetches" not in str(told) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert f"waiting for another command that fetches {uri}" in told
+            assert web.asked == []
+        assert content_of(waits.result().path) == FILES
 
 
 FETCHES = """
