@@ -7,14 +7,13 @@ import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from modelyard.errors import ConfigError
-from modelyard.state import os_errors
+from modelyard.errors import ConfigError, ModelyardError
+from modelyard.state import fault_of
 
 #: By their names, as KServe tells them: many model files are zip files inside, and stay as they are.
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -22,10 +21,6 @@ SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 _Members = Generator[tuple[str, "Callable[[], IO[bytes]] | None"], None, None]
 _PIECE = 1 << 20
 _MOST_FILES = 100_000
-_BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError, RuntimeError),
-    *(NotImplementedError, UnicodeError),
-)
 
 
 def is_archive(name: str) -> bool:
@@ -52,17 +47,16 @@ def unpack(archive: Path, folder: Path, limit: float, what: str) -> None:
         EnvironmentFault: the disk is full, or can't be written.
     """
     room = int(limit * 1e9)
-    with os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     files = _of_zip if archive.name.lower().endswith(".zip") else _of_tar
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(files(archive)) as members:
             for count, (name, opened) in enumerate(members):
                 if count >= _MOST_FILES:
                     raise _Refusal(f"it holds more than {_MOST_FILES} files")
                 target = folder / _inside(name)
                 if opened is None:
-                    _made(target)
+                    target.mkdir(parents=True, exist_ok=True)
                     continue
                 with opened() as content:
                     room -= _written(content, target, room)
@@ -75,7 +69,11 @@ def unpack(archive: Path, folder: Path, limit: float, what: str) -> None:
                     )
     except _Refusal as fault:
         raise _invalid(what, str(fault)) from None
-    except _BROKEN as fault:
+    except ModelyardError:
+        raise
+    except Exception as fault:  # whatever unpacking broken files raises
+        if isinstance(fault, OSError) and fault.errno is not None:
+            raise fault_of(fault, folder) from fault
         said = " ".join(str(fault).split()) or type(fault).__name__
         raise _invalid(what, f"it is broken ({said[:200]})") from None
 
@@ -123,24 +121,14 @@ def _inside(name: str) -> Path:
     return Path(*path.parts)
 
 
-def _made(folder: Path) -> None:
-    with os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-
-
 def _written(content: IO[bytes], target: Path, room: int) -> int:
     """The file's bytes; not many more than there is room for are written."""
-    _made(target.parent)
+    target.parent.mkdir(parents=True, exist_ok=True)
     written = 0
-    with os_errors(target):
-        file = open(target, "wb")  # noqa: SIM115 - reading may fail for reasons that are not the disk's
-    with file:
+    with open(target, "wb") as file:
         while written <= room and (piece := content.read(_PIECE)):
-            with os_errors(target):
-                file.write(piece)
+            file.write(piece)
             written += len(piece)
-        with os_errors(target):
-            file.flush()
     return written
 
 

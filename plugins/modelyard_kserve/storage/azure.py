@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from modelyard.digests import digest_of
-from modelyard.state import os_errors
 from modelyard_kserve.storage import faults
 from modelyard_kserve.storage.orders import Fetched, Order, Tell, named
 
@@ -26,17 +25,12 @@ def fetch(order: Order, tell: Tell) -> Fetched:
     have = 0
     for name, its in chosen.items():
         target = order.folder / name
-        with os_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file = open(target, "wb")  # noqa: SIM115 - the network may fail, too
-        with file:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target, "wb") as file:
             for piece in _pieces(client, blobs[its]):
-                with os_errors(target):
-                    file.write(piece)
+                file.write(piece)
                 have += len(piece)
                 tell(have, total)
-            with os_errors(target):
-                file.flush()
     return Fetched(version)
 
 

@@ -7,6 +7,7 @@ import os
 import ssl
 import time
 from collections.abc import Iterator
+from netrc import NetrcParseError
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
@@ -99,17 +100,13 @@ class _Download:
         have = self._target.stat().st_size if goes_on else 0
         length = int(answer.headers.get("content-length") or 0)
         total = have + length if length else None
-        with os_errors(self._target):
-            file = open(self._target, "ab" if goes_on else "wb")  # noqa: SIM115 - the network may fail, too
-        with file:
+        # What the network does are errors of httpx.
+        with os_errors(self._target), open(self._target, "ab" if goes_on else "wb") as file:
             for piece in answer.iter_bytes(_PIECE):
-                with os_errors(self._target):
-                    file.write(piece)
+                file.write(piece)
                 have += len(piece)
                 self._order.require_room(have)
                 self._tell(have, total)
-            with os_errors(self._target):
-                file.flush()
         if total is not None and have < total:
             raise faults.unreachable(self._order.uri, f"{have} of {total} bytes arrived")
 
@@ -124,7 +121,7 @@ def _client(uri: str) -> httpx.Client:
                 raise faults.refused(uri, f"it sends us to {shown(there)}, which is not encrypted")
 
     login: httpx.Auth | None = None
-    with contextlib.suppress(OSError, SyntaxError):  # there is no file, or it is none
+    with contextlib.suppress(OSError, ValueError, NetrcParseError):  # there is no file, or it is none
         login = None if "@" in urlsplit(uri).netloc else httpx.NetRCAuth(os.environ.get("NETRC"))
     return httpx.Client(
         auth=login,

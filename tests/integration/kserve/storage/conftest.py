@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -94,6 +95,22 @@ def context(tmp_path: Path) -> StageContext:
     from modelyard_kserve.config import KserveSettings
 
     return make_context(tmp_path / "ein Projekt", provider="kserve", settings=KserveSettings())
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Callable[[str], tuple[Path, Path]]:
+    """Makes a key and the certificate of a host, which nobody else has signed."""
+
+    def make(host: str) -> tuple[Path, Path]:
+        key, signed = tmp_path / "key.pem", tmp_path / "cert.pem"
+        name = f"IP:{host}" if host[0].isdigit() else f"DNS:{host}"
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        command += ["-subj", f"/CN={host}", "-addext", f"subjectAltName={name}"]
+        command += ["-keyout", str(key), "-out", str(signed)]
+        subprocess.run(command, check=True, capture_output=True)
+        return key, signed
+
+    return make
 
 
 @pytest.fixture(autouse=True)

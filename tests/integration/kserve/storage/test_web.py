@@ -232,22 +232,13 @@ def test_a_redirect_is_followed_but_not_around_in_circles(web: Web, context: Sta
     assert fault_of(f"{web.url}/file.zip", other).code == "fetch-failed"
 
 
-def test_https_is_not_left_for_http(web: Web, context: StageContext, tmp_path: Path) -> None:
+def test_https_is_not_left_for_http(web: Web, context: StageContext, certificate: Any) -> None:
     """A server with a certificate of its own sends us to the plain one."""
     import ssl
     import threading
     from http.server import HTTPServer
 
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    key, signed = certificate("127.0.0.1")
 
     class Redirects(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -260,7 +251,7 @@ def test_https_is_not_left_for_http(web: Web, context: StageContext, tmp_path: P
 
     server = HTTPServer(("127.0.0.1", 0), Redirects)
     secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    secured.load_cert_chain(certificate, key)
+    secured.load_cert_chain(signed, key)
     server.socket = secured.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
@@ -268,7 +259,7 @@ def test_https_is_not_left_for_http(web: Web, context: StageContext, tmp_path: P
     try:
         assert "certificate" in fault_of(uri, context).message, "nobody vouches for it"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SSL_CERT_FILE", str(certificate))
+            patch.setenv("SSL_CERT_FILE", str(signed))
             fault = fault_of(uri, context)
     finally:
         server.shutdown()
@@ -286,6 +277,10 @@ def test_a_login_comes_from_the_address_or_from_netrc(
     resolve(f"{web.url.replace('//', '//ann:geheim@')}/late.zip", context)
     assert web.asked[-1][1]["Authorization"].startswith("Basic ")
     netrc = tmp_path / "netrc"
+    netrc.write_text("this is none")
+    monkeypatch.setenv("NETRC", str(netrc))
+    resolve(f"{web.url}/late.zip", context)
+    assert "Authorization" not in web.asked[-1][1]
     netrc.write_text("machine 127.0.0.1 login ann password geheim\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
