@@ -22,7 +22,8 @@ from modelyard_kserve.storage.orders import Fetched, Order, Tell
 
 #: Seconds between two looks at how much has arrived, and without a change after which nothing more will.
 _LOOK, _STALLED = 0.25, 300.0
-_QUIET = {
+_ENVIRONMENT = {
+    "PYTHONSAFEPATH": "1",  # a file of the user's that is called like a library must not stand in for it
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "DVC_NO_ANALYTICS": "true",
@@ -46,8 +47,7 @@ def fetch(place: str, order: Order, tell: Tell) -> Fetched:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # libraries write addresses with their secrets there
-        env=child_env(_QUIET),
-        cwd=order.root,
+        env=child_env(_ENVIRONMENT),
         start_new_session=True,  # Ctrl-C is for us
     )
     try:

@@ -123,6 +123,15 @@ def test_without_the_library_the_extra_is_named(
     assert caught.value.hint == "pip install 'modelyard[storage]'"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 always looks into the working folder")
+def test_a_file_of_the_users_does_not_stand_in_for_a_library(
+    model: Path, context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "boto3.py").write_text("raise RuntimeError('the wrong one')\n")
+    monkeypatch.chdir(tmp_path)
+    assert resolve("s3://models/late", context).digest == model_digest(model)
+
+
 FETCHES = """
 import sys
 from pathlib import Path
