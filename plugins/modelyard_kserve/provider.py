@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from urllib.parse import unquote
 
+from modelyard import console
 from modelyard.digests import model_digest
 from modelyard.errors import (
     ConfigError,
@@ -35,6 +35,9 @@ from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.replicas import RECORDS
 from modelyard_kserve.manifest import Manifest
+from modelyard_kserve.storage import Progress, Resolved, resolve
+from modelyard_kserve.storage.findings import addresses
+from modelyard_kserve.storage.uris import shown
 
 #: The background process behind all endpoints of a project.
 SERVICE = "serving"
@@ -103,7 +106,8 @@ class KserveServer:
     def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
         """See `Server.lint`."""
         found = mode_named(mode or "local")
-        return lint(text, where, lambda _: found)
+        more = addresses(text, where, self._settings) if found == "local" else []
+        return [*lint(text, where, lambda _: found), *more]
 
     def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:
         """See `Server.reconcile`."""
@@ -146,10 +150,17 @@ class KserveServer:
             time.sleep(0.05)
 
     def _applied(self, manifest: Manifest, wait: bool, *, keep_split: bool = False) -> Endpoint:
+        # To fetch may take long, and others wait for the lock; what an alias means is asked while they do.
+        registered = manifest.storage_uri.startswith("models:/")
+        fetched = None if registered else self._resolved(manifest, console.doing)
         with self._locked(manifest.name):
+            resolved = fetched or self._resolved(manifest)
+            console.doing(f"waiting for {manifest.name} to load")
+            notes = (*manifest.notes, *filter(None, [resolved.note]))
+            manifest = replace(manifest, storage_uri=shown(manifest.storage_uri), notes=notes)
             before = states.load(self._at(manifest.name))
             settled = before.settled(self._ready(before)) if before else None
-            revision = self._revision(manifest, settled)
+            revision = self._revision(manifest, settled, resolved)
             if keep_split and settled and revision is settled.newest:
                 # Nothing moved: what `traffic` said since is still so.
                 manifest = replace(manifest, canary=settled.canary)
@@ -160,44 +171,22 @@ class KserveServer:
                 states.save(self._at(manifest.name), wanted)
         return self._started(wanted, wait)
 
-    def _revision(self, manifest: Manifest, before: Desired | None) -> Wanted:
+    def _revision(self, manifest: Manifest, before: Desired | None, resolved: Resolved) -> Wanted:
         """The revision that the manifest asks for: the newest one again if nothing of it changed."""
-        uri = manifest.storage_uri
         code = self._own_code(manifest)
-        registered = uri.startswith("models:/")
-        if registered:
-            resolved = self._context.resolve_model(uri)
-            path, model, version = resolved.path, resolved.version.name, resolved.version.version
-            digest = model_digest(path)
-            # Without a recorded digest nothing says that these are the files that somebody registered.
-            trusted = resolved.version.digest is not None or self._settings.trust_pickle
-            if resolved.version.digest not in (None, digest):
-                raise EnvironmentFault(
-                    "model-changed",
-                    f"the files of {resolved.version.ref} are not those that were registered",
-                    f"modelyard models show {resolved.version.ref}",
-                )
-        else:
-            path, model, version, trusted = (
-                self._plain_folder(uri) if uri else code or self._context.root,
-                manifest.name,
-                "0",
-                self._settings.trust_pickle,
-            )
-            digest = model_digest(path) if uri or code else ""
         number = before.newest.number + 1 if before else 1
         made = Wanted(
             number=number,
             name=f"{manifest.name}-{number:05d}",
-            model=model,
-            version=version,
-            path=str(path),
-            digest=digest,
-            storage_uri=uri,
+            model=resolved.model or manifest.name,
+            version=resolved.version,
+            path=str(resolved.path),
+            digest=resolved.digest,
+            storage_uri=manifest.storage_uri,
             spec_digest=manifest.spec_digest,
             created=now().isoformat(),
             env=dict(manifest.env),
-            trust_pickle=trusted,
+            trust_pickle=resolved.trusted or self._settings.trust_pickle,
             timeout=manifest.timeout,
             concurrency=manifest.concurrency,
             model_format=manifest.model_format,
@@ -278,16 +267,11 @@ class KserveServer:
             )
         return code
 
-    def _plain_folder(self, uri: str) -> Path:
-        path = Path(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)
-        path = path if path.is_absolute() else self._context.root / path
-        if "://" in uri.removeprefix("file://") or not path.exists():
-            raise NotFoundError(
-                "model-files-missing",
-                f"there is no model at {uri}",
-                "storageUri is models:/NAME/VERSION, models:/NAME@ALIAS, or a folder",
-            )
-        return path
+    def _resolved(self, manifest: Manifest, progress: Progress = lambda _: None) -> Resolved:
+        if manifest.storage_uri:
+            return resolve(manifest.storage_uri, self._context, progress)
+        code = self._own_code(manifest)  # a program without a model
+        return Resolved(code or self._context.root, model_digest(code) if code else "")
 
     def _started(self, wanted: Desired, wait: bool) -> Endpoint:
         try:
