@@ -185,7 +185,6 @@ class _Fetch:
                 if fault.code != "storage-unreachable" or known is None:
                     raise
                 note = f"{fault.message}; serving what was fetched at {known.fetched[:16].replace('T', ' ')}"
-            self._cache.touch(known.digest)
         return Resolved(self._cache.path(known.digest), known.digest, note=note)
 
     def _fetched(self, known: Known | None) -> Known:
@@ -276,12 +275,12 @@ def _copy(source: Path, folder: Path) -> None:
 
 
 def _used(state: Path) -> Collection[str] | None:
-    """The folders of all revisions; None: a file that says so is damaged."""
+    """The digests of all revisions' files; None: a file that says so is damaged."""
     used: set[str] = set()
     for file in (state / "endpoints").glob(f"*/{states.DESIRED}"):
         try:
             found = states.load(file.parent)
         except ModelyardError:
             return None
-        used |= {revision.path for revision in found.revisions} if found else set()
+        used |= {revision.digest for revision in found.revisions} if found else set()
     return used

@@ -14,6 +14,7 @@ from typing import IO
 
 from modelyard.errors import ConfigError, ModelyardError
 from modelyard.state import fault_of
+from modelyard_kserve.storage import faults
 
 #: By their names, as KServe tells them: many model files are zip files inside, and stay as they are.
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -61,12 +62,7 @@ def unpack(archive: Path, folder: Path, limit: float, what: str) -> None:
                 with opened() as content:
                     room -= _written(content, target, room)
                 if room < 0:
-                    raise ConfigError(
-                        "model-too-large",
-                        f"{what} unpacks to more than {limit:g} GB",
-                        "is it the right one? then write into modelyard.toml: "
-                        "[providers.kserve] fetch_limit = GIGABYTES",
-                    )
+                    raise faults.too_large(what, limit)
     except _Refusal as fault:
         raise _invalid(what, str(fault)) from None
     except ModelyardError:

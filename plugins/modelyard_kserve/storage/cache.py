@@ -50,7 +50,7 @@ class Cache:
 
     Args:
         folder: it lies in; made with the first model.
-        used: the folders that revisions use now; None: that can't be known, so nothing is removed.
+        used: the digests of what revisions use now; None: that can't be known, so nothing is removed.
     """
 
     def __init__(self, folder: Path, used: Callable[[], Collection[str] | None]) -> None:
@@ -69,6 +69,7 @@ class Cache:
         found = _read(self._note(key_of(uri)))
         if found is None or not (entry := self.path(found.digest)).is_dir():
             return None
+        self._touch(entry)
         return found if model_digest(entry) == found.digest else None
 
     def path(self, digest: str) -> Path:
@@ -89,6 +90,9 @@ class Cache:
 
     def keep(self, uri: str, files: Path, version: str | None) -> Known:
         """Make a model of the files, which are whole now."""
+        for folder in list(files.rglob("__pycache__")):
+            # It is no part of a model's digest, so nobody would see another one in its place.
+            shutil.rmtree(folder, ignore_errors=True)
         digest = model_digest(files)
         entry = self.path(digest)
         with os_errors(entry), locked(self._lock("keep"), doing="keeping a fetched model"):
@@ -101,15 +105,17 @@ class Cache:
             except OSError as fault:
                 if fault.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
+            self._touch(entry)
             sync_folder(self._folder)
         found = Known(shown(uri), digest, version, now().isoformat())
         write_json(self._note(key_of(uri)), asdict(found))
         return found
 
-    def touch(self, digest: str) -> None:
+    @staticmethod
+    def _touch(entry: Path) -> None:
         """Somebody is about to use it."""
         with contextlib.suppress(OSError):
-            os.utime(self.path(digest))
+            os.utime(entry)
 
     def _sweep(self, ours: str) -> None:
         """Remove what killed commands left, and models that no revision uses."""
@@ -123,7 +129,7 @@ class Cache:
                 return
             for entry in self._folder.iterdir():
                 idle = time.time() - entry.stat().st_mtime
-                if entry.is_dir() and not entry.suffix and str(entry) not in used and idle > _GRACE:
+                if entry.is_dir() and not entry.suffix and entry.name not in used and idle > _GRACE:
                     shutil.rmtree(entry, ignore_errors=True)
             for note in self._folder.glob("*.json"):
                 found = _read(note)

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from modelyard.errors import ConfigError, CorruptStateError
-from modelyard.state import os_errors
 from modelyard_kserve.storage import faults
 from modelyard_kserve.storage.orders import Fetched, Order, Tell
 from modelyard_kserve.storage.uris import shown
@@ -23,24 +22,30 @@ def fetch(order: Order, tell: Tell) -> Fetched:
     root = _root(order)
     place = (order.root.resolve() / path).relative_to(root).as_posix()
     from dvc.repo import Repo
+    from dvc_data.index import DataIndexDirError
 
     with Repo(str(root), rev=rev) as repo:
-        data = repo.datafs
-        files = _files(data, place, order.uri)
-        version = next(iter(files.values()))["md5"] if list(files) == [""] else _whole(files)
-        if version == order.known:
-            return Fetched(version, same=True)
-        total = sum(int(info["size"] or 0) for info in files.values())
-        order.require_room(total)
-        have = 0
-        for name, info in files.items():
-            target = order.folder / (name or PurePosixPath(place).name)
-            with os_errors(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                data.get_file(f"{place}/{name}".rstrip("/"), str(target))
-            _require_same(target, info["md5"], order.uri, name or place)
-            have += target.stat().st_size
-            tell(have, total)
+        try:
+            return _fetched(order, tell, repo.datafs, place)
+        except (FileNotFoundError, DataIndexDirError):
+            raise faults.missing(order.uri, "neither DVC's cache nor the remote has all of it") from None
+
+
+def _fetched(order: Order, tell: Tell, data: Any, place: str) -> Fetched:
+    files = _files(data, place, order.uri)
+    version = files[""]["md5"] if "" in files else _whole(files)
+    if version == order.known:
+        return Fetched(version, same=True)
+    total = sum(int(info["size"] or 0) for info in files.values())
+    order.require_room(total)
+    have = 0
+    for name, info in files.items():
+        target = order.folder / (name or PurePosixPath(place).name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        data.get_file(f"{place}/{name}".rstrip("/"), str(target))
+        _require_same(target, info["md5"], order.uri, name or place)
+        have += target.stat().st_size
+        tell(have, total)
     return Fetched(version)
 
 
@@ -101,7 +106,7 @@ def _whole(files: dict[str, Any]) -> str:
 
 def _require_same(file: Path, md5: str, uri: str, name: str) -> None:
     read = hashlib.md5(usedforsecurity=False)
-    with os_errors(file), open(file, "rb") as opened:
+    with open(file, "rb") as opened:
         while piece := opened.read(_PIECE):
             read.update(piece)
     if read.hexdigest() != md5:

@@ -133,16 +133,27 @@ def test_what_no_revision_uses_goes_after_an_hour_and_nothing_else(tmp_path: Pat
     used: set[str] = set()
     cache = Cache(tmp_path, lambda: used)
     digests = {name: fill(cache, f"https://host/{name}", name) for name in ("used", "old", "new", "touched")}
-    used.add(str(cache.path(digests["used"])))
+    used.add(digests["used"])
     for name in ("used", "old", "touched"):
         aged(cache, digests[name])
-    cache.touch(digests["touched"])
+    assert cache.known("https://host/touched") is not None
     fill(cache)
     left = {name for name, digest in digests.items() if cache.path(digest).is_dir()}
     assert left == {"used", "new", "touched"}
     assert cache.known("https://host/old") is None
     assert cache.known("https://host/used") is not None
     assert len(list(tmp_path.glob("*.json"))) == 4, "its note went, too"
+
+
+def test_byte_code_is_not_kept(tmp_path: Path) -> None:
+    """No digest speaks of it: another one could be put in its place."""
+    cache = Cache(tmp_path, lambda: ())
+    with cache.locked(URI), cache.part(URI) as part:
+        (part / "files" / "code" / "__pycache__").mkdir(parents=True)
+        (part / "files" / "code" / "__pycache__" / "late.pyc").write_text("evil")
+        (part / "files" / "MLmodel").write_text("eins")
+        entry = cache.path(cache.keep(URI, part / "files", None).digest)
+    assert [path.name for path in entry.rglob("*") if path.is_file()] == ["MLmodel"]
 
 
 def test_nothing_is_removed_as_long_as_nobody_knows_what_is_used(tmp_path: Path) -> None:

@@ -160,6 +160,21 @@ def test_dvc_data_that_is_only_in_the_remote(
     assert (dvc("dvc://models/late") / "MLmodel").read_text() == "version: 2\n"
 
 
+@pytest.mark.parametrize("remote", ["none", "gone", "empty"])
+def test_dvc_data_that_nobody_has(
+    remote: str, yard: modelyard.Yard, dvc: Callable[[str], Path], tmp_path: Path
+) -> None:
+    if remote != "none":
+        yard.data.set_remote(tmp_path / "remote")
+    if remote == "gone":
+        (tmp_path / "remote").rmdir()
+    shutil.rmtree(yard.root / ".dvc" / "cache")
+    shutil.rmtree(yard.root / "models" / "late")
+    for path in ("late", "one.skops"):
+        with pytest.raises(NotFoundError, match="neither DVC's cache nor the remote has"):
+            dvc(f"dvc://models/{path}")
+
+
 def test_other_bytes_than_the_hash_says_are_refused(yard: modelyard.Yard, dvc: Callable[[str], Path]) -> None:
     for file in (yard.root / ".dvc" / "cache" / "files" / "md5").rglob("*"):
         if file.is_file() and file.read_bytes().startswith(b"version: 2"):
