@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from modelyard.errors import UsageError
 from modelyard.records import Finding
-from modelyard_kserve import kinds, rules
+from modelyard_kserve import kinds, rules, trust
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted
 from modelyard_kserve.effects import effects
 from modelyard_kserve.schema import faults
@@ -72,7 +72,7 @@ def service_findings(document: Document, mode: Mode) -> Iterator[Said]:
     """About an InferenceService: first what is wrong with it, then what it does not do."""
     wrong = [_without_secrets(said) for said in faults(document.value, "V1beta1InferenceService")]
     if not wrong:
-        wrong = list(rules.inference_service(document.value, mode))
+        wrong = [*rules.inference_service(document.value, mode), *trust.findings(document.value)]
     yield from wrong
     if not wrong:
         yield from effects(document.value, mode)

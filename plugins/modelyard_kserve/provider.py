@@ -14,18 +14,21 @@ from urllib.parse import unquote
 
 from modelyard.digests import model_digest
 from modelyard.errors import ConflictError, CorruptStateError, EnvironmentFault, NotFoundError, UsageError
-from modelyard.records import Endpoint, Finding, RequestStats, Revision, now
-from modelyard.stages import ServiceSpec, StageContext
+from modelyard.records import Endpoint, Explanation, Finding, RequestStats, now
+from modelyard.stages import Progress, ServiceSpec, StageContext, unseen
 from modelyard.state import locked, write_json
 from modelyard_kserve import manifest as manifests
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.counted import by_envoy
 from modelyard_kserve.lint import lint, mode_named
 from modelyard_kserve.local import desired as states
+from modelyard_kserve.local import told
 from modelyard_kserve.local.admin import Admin
+from modelyard_kserve.local.conditions import events
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.replicas import RECORDS
 from modelyard_kserve.manifest import Manifest
+from modelyard_kserve.trust import CONSENT, advice, trust_of, written
 
 #: The background process behind all endpoints of a project.
 SERVICE = "serving"
@@ -33,6 +36,8 @@ SERVICE = "serving"
 _MERGED_WITHIN = 1.2
 #: Seconds that a deleted endpoint's processes may take to end.
 _ENDED_WITHIN = 20.0
+#: Lines of the log that go with a failed revision.
+_LAST_LINES = 15
 #: Revisions that are remembered; older ones can't get traffic any more.
 _KEPT = 10
 
@@ -59,6 +64,20 @@ class KserveServer:
         """See `Server.logs`."""
         self._desired(name)
         return self._context.services.logs(f"endpoint-{name}", lines=lines)
+
+    def explain(self, name: str) -> Explanation:
+        """See `Server.explain`."""
+        endpoint = self.get(name)
+        return Explanation(
+            endpoint=endpoint,
+            replicas=told.replicas_of(endpoint, states.observed(self._at(name))),
+            events=tuple(events(self._at(name))),
+            logs={
+                revision.name: tuple(self.logs(name, lines=_LAST_LINES))
+                for revision in endpoint.revisions
+                if revision.failed
+            },
+        )
 
     def statistics(self, name: str) -> list[RequestStats]:
         """See `Server.statistics`; Envoy counts."""
@@ -87,9 +106,18 @@ class KserveServer:
 
     # -- changing ---------------------------------------------------------------------------
 
-    def apply(self, manifest: Path, *, wait: bool = True) -> Endpoint:
+    def apply(
+        self,
+        manifest: Path,
+        *,
+        text: str | None = None,
+        wait: bool = True,
+        trust: bool = False,
+        progress: Progress = unseen,
+    ) -> Endpoint:
         """See `Server.apply`."""
-        return self._applied(manifests.read(manifest), wait)
+        read = manifests.read(manifest) if text is None else manifests.parse(text, str(manifest))
+        return self._applied(read, wait, trust=trust, progress=progress)
 
     def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
         """See `Server.lint`."""
@@ -136,11 +164,19 @@ class KserveServer:
                 return  # the next one ends what it finds
             time.sleep(0.05)
 
-    def _applied(self, manifest: Manifest, wait: bool, *, keep_split: bool = False) -> Endpoint:
+    def _applied(
+        self,
+        manifest: Manifest,
+        wait: bool,
+        *,
+        keep_split: bool = False,
+        trust: bool = False,
+        progress: Progress = unseen,
+    ) -> Endpoint:
         with self._locked(manifest.name):
             before = states.load(self._at(manifest.name))
             settled = before.settled(self._ready(before)) if before else None
-            revision = self._revision(manifest, settled)
+            revision = self._revision(manifest, settled, trust)
             if keep_split and settled and revision is settled.newest:
                 # Nothing moved: what `traffic` said since is still so.
                 manifest = replace(manifest, canary=settled.canary)
@@ -149,18 +185,18 @@ class KserveServer:
                 wanted = replace(wanted, generation=wanted.generation + 1)
             if wanted != before:
                 states.save(self._at(manifest.name), wanted)
-        return self._started(wanted, wait)
+        return self._started(wanted, wait, progress)
 
-    def _revision(self, manifest: Manifest, before: Desired | None) -> Wanted:
+    def _revision(self, manifest: Manifest, before: Desired | None, trust: bool) -> Wanted:
         """The revision that the manifest asks for: the newest one again if nothing of it changed."""
         uri = manifest.storage_uri
-        registered = uri.startswith("models:/")
-        if registered:
+        registered = False
+        if uri.startswith("models:/"):
             resolved = self._context.resolve_model(uri)
             path, model, version = resolved.path, resolved.version.name, resolved.version.version
             digest = model_digest(path)
             # Without a recorded digest nothing says that these are the files that somebody registered.
-            trusted = resolved.version.digest is not None or self._settings.trust_pickle
+            registered = resolved.version.digest is not None
             if resolved.version.digest not in (None, digest):
                 raise EnvironmentFault(
                     "model-changed",
@@ -168,13 +204,16 @@ class KserveServer:
                     f"modelyard models show {resolved.version.ref}",
                 )
         else:
-            path, model, version, trusted = (
-                self._plain_folder(uri),
-                manifest.name,
-                "0",
-                self._settings.trust_pickle,
-            )
+            path, model, version = self._plain_folder(uri), manifest.name, "0"
             digest = model_digest(path)
+        remembered = before is not None and any(
+            earlier.digest == digest and earlier.trusted_by == "consent" for earlier in before.revisions
+        )
+        trusted_by = trust_of(
+            registered=registered,
+            by_settings=self._settings.trust_pickle,
+            consented=trust or remembered or written(manifest.document) == digest,
+        )
         number = before.newest.number + 1 if before else 1
         made = Wanted(
             number=number,
@@ -187,7 +226,8 @@ class KserveServer:
             spec_digest=manifest.spec_digest,
             created=now().isoformat(),
             env=dict(manifest.env),
-            trust_pickle=trusted,
+            trust_pickle=bool(trusted_by),
+            trusted_by=trusted_by,
         )
         newest = before.newest if before else None
         same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (
@@ -263,17 +303,18 @@ class KserveServer:
             )
         return path
 
-    def _started(self, wanted: Desired, wait: bool) -> Endpoint:
+    def _started(self, wanted: Desired, wait: bool, progress: Progress = unseen) -> Endpoint:
+        progress(self._endpoint(wanted))
         try:
             service = self._context.services.start(self._spec())
         except EnvironmentFault:
             self._require_unchanged(wanted)
             raise
-        endpoint = self._awaited(wanted) if wait else self._endpoint(wanted)
+        endpoint = self._awaited(wanted, progress) if wait else self._endpoint(wanted)
         return replace(endpoint, message="; ".join(filter(None, [service.message, endpoint.message])))
 
-    def _awaited(self, wanted: Desired) -> Endpoint:
-        self._await(wanted)
+    def _awaited(self, wanted: Desired, progress: Progress = unseen) -> Endpoint:
+        self._await(wanted, progress)
         with self._locked(wanted.name):
             current = self._desired(wanted.name)
             settled = current.settled(self._ready(current))
@@ -282,7 +323,7 @@ class KserveServer:
                 states.save(self._at(wanted.name), settled)
         return self.get(wanted.name)
 
-    def _await(self, wanted: Desired) -> None:
+    def _await(self, wanted: Desired, progress: Progress) -> None:
         """Until every revision that is to get traffic is ready, or one failed."""
         deadline = time.monotonic() + self._settings.ready_timeout
         waiting, message = wanted.newest, ""
@@ -291,6 +332,7 @@ class KserveServer:
             if time.monotonic() > look:
                 self._require_unchanged(wanted)
                 self._require_gateway(wanted)
+                progress(self._endpoint(wanted))
                 look = time.monotonic() + 0.5
             seen = states.observed(self._at(wanted.name))
             if seen["generation"] >= wanted.generation:
@@ -308,7 +350,7 @@ class KserveServer:
         raise EnvironmentFault(
             "revision-failed",
             f"revision {waiting.name} with {waiting.model}/{waiting.version}: {message}",
-            f"modelyard endpoints logs {wanted.name}",
+            advice(waiting.digest) if CONSENT in message else f"modelyard endpoints show {wanted.name}",
         )
 
     def _require_unchanged(self, wanted: Desired) -> None:
@@ -369,36 +411,8 @@ class KserveServer:
     def _endpoint(self, wanted: Desired) -> Endpoint:
         service = self._context.services.get(SERVICE)
         running = service is not None and service.status == "running"
-        seen = states.observed(self._at(wanted.name))["revisions"] if running else {}
-        ready = {r.number: bool(seen.get(str(r.number), {}).get("ready")) for r in wanted.revisions}
-        split = wanted.split(ready)
-        revisions = [
-            Revision(
-                name=r.name,
-                number=r.number,
-                model=r.model,
-                version=r.version,
-                storage_uri=r.storage_uri,
-                traffic=split.get(r.number, 0),
-                ready=ready[r.number],
-                created=datetime.fromisoformat(r.created),
-                failed=bool(seen.get(str(r.number), {}).get("failed")),
-                message=seen.get(str(r.number), {}).get("message", ""),
-            )
-            for r in reversed(wanted.revisions)
-        ]
-        message = "; ".join(wanted.notes)
-        if not running:
-            message = "; ".join(["not running: modelyard up", *wanted.notes])
-        return Endpoint(
-            name=wanted.name,
-            url=f"{service.url}{_path(wanted)}" if service is not None and running else None,
-            ready=running and any(ready[number] for number in split),
-            storage_uri=wanted.storage_uri,
-            revisions=tuple(revisions),
-            created=datetime.fromisoformat(wanted.created),
-            message=message,
-        )
+        url = f"{service.url}{_path(wanted)}" if service is not None and running else None
+        return told.endpoint_of(wanted, states.observed(self._at(wanted.name)), url)
 
     def _ready(self, wanted: Desired | None) -> dict[int, bool]:
         if wanted is None:

@@ -176,7 +176,7 @@ class Controller:
         sink = (read_json(self._state / "sink.json") or {}).get("url")
         for service in services:
             service.say_logging(sink)
-            service.write()
+            service.write(reachable=self._envoy.pid is not None)
 
     async def _keep_sockets(self) -> None:
         """Ours are made, and made again: cleaners of /tmp remove them, and nobody could reach us any more."""

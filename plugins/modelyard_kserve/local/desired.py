@@ -15,6 +15,7 @@ from typing import Any
 
 from modelyard.digests import digest_of
 from modelyard.errors import CorruptStateError
+from modelyard.records import Trust
 from modelyard.state import read_json, write_json
 
 DESIRED, OBSERVED, BELL = "desired.json", "observed.json", "bell.sock"
@@ -37,6 +38,8 @@ class Wanted:
     created: str
     env: Mapping[str, str] = field(default_factory=dict)
     trust_pickle: bool = False
+    #: Who answers for that: `registry`, `consent` or `settings`.
+    trusted_by: Trust = ""
 
     @property
     def key(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.errors import ConfigError, ModelyardError
+from modelyard_kserve.trust import CONSENT
 
 #: skops content may hold types below these; anything else must be asked for by name.
 _TRUSTED_PREFIXES = (
@@ -94,7 +95,9 @@ def _model(folder: Path, trust_pickle: bool) -> tuple[Any, tuple[Column, ...]]:
     if sklearn and not sklearn.get("code"):
         return _from_file(folder / sklearn["pickled_model"], trust_pickle, sklearn), columns
     if not trust_pickle:
-        raise _unloadable(folder, "loading it runs its own code, and it does not come from the registry")
+        raise _unloadable(
+            folder, f"loading it runs its own code, and it does not come from the registry; {CONSENT}"
+        )
     import mlflow.pyfunc
 
     return mlflow.pyfunc.load_model(str(folder)), columns
@@ -106,7 +109,8 @@ def _from_file(file: Path, trust_pickle: bool, flavor: Mapping[str, Any] | None 
     if not trust_pickle:
         raise _unloadable(
             file,
-            "it is a pickle, which runs code when it is loaded, and does not come from the registry",
+            "it is a pickle, which runs code when it is loaded, and does not come from the registry; "
+            f"{CONSENT}",
         )
     if file.suffix == ".joblib":
         import joblib  # type: ignore[import-untyped,unused-ignore]

@@ -11,6 +11,7 @@ from typing import Any
 
 from modelyard.state import write_json
 from modelyard_kserve.local import desired as states
+from modelyard_kserve.local.conditions import Journal
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.envoy import Route, Share
 from modelyard_kserve.local.forks import Forks
@@ -44,6 +45,7 @@ class Service:
         self._recent: list[str] = []
         self._leaving: set[asyncio.Task[None]] = set()
         self._logging: object = self  # unlike everything that was ever said
+        self._journal = Journal(folder)
         self._written: Any = None
         self._written_stamp: tuple[int, int] | None = None
 
@@ -252,8 +254,8 @@ class Service:
             for r in self._desired.revisions
         }
 
-    def write(self) -> None:
-        """Write what is so, if it changed."""
+    def write(self, *, reachable: bool) -> None:
+        """Write what is so, if it changed; `reachable`: the gateway runs."""
         file = self._folder / states.OBSERVED
         if self._desired is None or not (self._folder / states.DESIRED).exists():
             return
@@ -264,12 +266,15 @@ class Service:
             if replica is not None:
                 revisions[str(revision.number)] = {
                     "ready": ready[revision.number],
+                    "asleep": revision.key in self._asleep,
                     "failed": replica.failed,
                     "message": replica.message,
                     "pid": replica.pid,
                 }
-        now = {"generation": self._desired.generation, "controller": os.getpid(), "revisions": revisions}
+        seen = {"generation": self._desired.generation, "controller": os.getpid(), "revisions": revisions}
+        now = self._journal.told(self._desired, seen, reachable=reachable)
         if now != self._written or _stamp(file) != self._written_stamp:  # it may have been damaged
+            self._journal.save()  # first: a controller that is killed now tells them twice, not never
             write_json(file, now, mode=0o600)
             self._written, self._written_stamp = now, _stamp(file)
 
