@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -18,17 +18,24 @@ Mode = Literal["local", "Knative", "Standard"]
 MODES: tuple[Mode, ...] = ("local", "Knative", "Standard")
 #: Says how a document will be deployed.
 ModeOf = Callable[[Mapping[str, Any]], Mode]
+#: Finds what somebody refuses in an InferenceService, beyond what KServe does.
+Refusals = Callable[[Document], Iterable[Said]]
 SERVICE = ("serving.kserve.io/v1beta1", "InferenceService")
 _OURS = "serving.kserve.io/"
 
 
-def lint(text: str, where: str, mode_of: ModeOf) -> list[Finding]:
+def _nothing(_: Document) -> Iterable[Said]:
+    return ()
+
+
+def lint(text: str, where: str, mode_of: ModeOf, also: Refusals = _nothing) -> list[Finding]:
     """What is wrong in a file, and what it says that will not be so.
 
     Args:
         text: YAML with any number of documents.
         where: names the file.
         mode_of: says how an InferenceService will be deployed.
+        also: what else is wrong with an InferenceService that KServe takes.
     """
     try:
         found = documents(text, where)
@@ -44,7 +51,7 @@ def lint(text: str, where: str, mode_of: ModeOf) -> list[Finding]:
             hint=said.hint,
         )
         for document in found
-        for said in _about(document, mode_of)
+        for said in _about(document, mode_of, also)
     ]
 
 
@@ -90,11 +97,14 @@ def not_a_service(document: Document) -> Iterator[Said]:
         yield Said(("metadata", "name"), f"{metadata.get('name')!r:.60} is not a name")
 
 
-def _about(document: Document, mode_of: ModeOf) -> Iterator[Said]:
+def _about(document: Document, mode_of: ModeOf, also: Refusals) -> Iterator[Said]:
     version, kind = document.kind
     if (version, kind) == SERVICE:
         wrong = list(not_a_service(document))
-        yield from wrong or service_findings(document, mode_of(document.value))
+        found = wrong or list(service_findings(document, mode_of(document.value)))
+        yield from found
+        if not any(said.level == "error" for said in found):
+            yield from also(document)
     elif (version, kind) in kinds.KINDS:
         sdk, rule = kinds.KINDS[version, kind]
         wrong = [_without_secrets(said) for said in faults(document.value, sdk)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,14 +104,11 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         if said.level == "error":
             raise _refused(document, said)
         notes.append(f"{dotted(said.place)} {said.message}")
-    _require_namespace(document, namespace)
+    for said in beyond_kserve(document, namespace):
+        raise _refused(document, said)
     value = _with_model(document.value)
     predictor = value["spec"]["predictor"]
-    model = predictor.get("model")
-    if not model:
-        raise _refused(document, _NO_MODEL)
-    if not model.get("storageUri"):  # KServe takes images that bring their model along
-        raise _refused(document, _NO_ADDRESS)
+    model = predictor["model"]
     return Manifest(
         text=text,
         document=value,
@@ -144,11 +141,22 @@ def _with_model(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**value, "spec": {**value["spec"], "predictor": predictor}}
 
 
-def _require_namespace(document: Document, only: str) -> None:
+def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:
+    """What KServe takes and we do not apply.
+
+    Args:
+        document: an InferenceService that KServe takes.
+        namespace: the only one that it may name; empty: any.
+    """
     said = document.value["metadata"].get("namespace")
-    if said and only and said != only:
-        message = f"'{said}' is not the target's namespace, '{only}'"
-        raise _refused(document, Said(("metadata", "namespace"), message, hint="leave it out here"))
+    if said and namespace and said != namespace:
+        message = f"'{said}' is not the target's namespace, '{namespace}'"
+        yield Said(("metadata", "namespace"), message, hint="leave it out here")
+    model = _with_model(document.value)["spec"]["predictor"].get("model")
+    if not model:
+        yield _NO_MODEL
+    elif not model.get("storageUri"):  # an image may bring its model along
+        yield _NO_ADDRESS
 
 
 def _logger(logger: Mapping[str, Any] | None) -> Logger | None:

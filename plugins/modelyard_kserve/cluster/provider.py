@@ -124,7 +124,8 @@ class ClusterServer:
     def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
         """See `Server.lint`; how it would be deployed is asked of the cluster where nobody says it."""
         if mode is None:
-            return lint(text, where, self._observer.mode_of)
+            refusals = partial(manifests.beyond_kserve, namespace=self._target.namespace)
+            return lint(text, where, self._observer.mode_of, refusals)
         found = mode_named(mode)
         return lint(text, where, lambda _: found)
 
