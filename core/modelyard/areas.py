@@ -377,6 +377,19 @@ class Endpoints(Area):
 
         return ask(self.get(name), rows, protocol=protocol, batch=batch, delimiter=delimiter)
 
+    def token(self, name: str, *, anew: bool = False) -> str:
+        """The bearer token that the endpoint asks of callers, for those that are not ours.
+
+        Args:
+            name: the endpoint's.
+            anew: make another one; the old one is refused from then on.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+            UsageError: `no-token`: it asks for none.
+        """
+        return self._yard.server.token(name, anew=anew)
+
     def statistics(self, name: str) -> _Statistics:
         """What its revisions answered, by their names, since their processes started.
 

@@ -33,7 +33,9 @@ def ask(
     delimiter: str = ",",
 ) -> Iterator[Answer]:
     """The answers to rows, one per batch, in their order; see `Endpoints.invoke`."""
-    inputs = client.inputs_of(endpoint.address, endpoint.name) if isinstance(rows, (str, Path)) else {}
+    inputs: dict[str, str] = {}
+    if isinstance(rows, (str, Path)):
+        inputs = client.inputs_of(endpoint.address, endpoint.name, headers=endpoint.authorization)
     for part in batches(rows, inputs, batch, delimiter=delimiter):
         given = part.rows if inputs or not isinstance(rows, (str, Path)) else _matrix(part.rows)
         try:

@@ -49,6 +49,7 @@ def predict(
 
     Raises:
         UsageError: `prediction-refused`: the endpoint answered 4xx; its sentence is the message.
+            `token-refused`: it asks for a token (`Authorization: Bearer TOKEN` in `headers`).
         EnvironmentFault: `endpoint-unreachable`, `prediction-failed`.
     """
     instances = as_instances(rows)
@@ -63,6 +64,10 @@ def predict(
         if status == 404 and "X-Modelyard-Revision" not in got:  # no model said that
             raise EnvironmentFault(
                 "endpoint-unreachable", f"no {name} answers on {url}: {said}", "modelyard endpoints list"
+            )
+        if status == 401:
+            raise UsageError(
+                "token-refused", f"{name} refused the token: {said}", f"modelyard endpoints token {name}"
             )
         if 400 <= status < 500:
             raise UsageError(
@@ -83,19 +88,23 @@ def predict(
     )
 
 
-def inputs_of(url: str, name: str, *, timeout: float = 60.0) -> dict[str, str]:
+def inputs_of(
+    url: str, name: str, *, headers: Mapping[str, str] | None = None, timeout: float = 60.0
+) -> dict[str, str]:
     """The columns that a model takes, with their datatypes in V2's words; empty: it takes one matrix, or does
     not say.
 
     Args:
         url: the endpoint's URL.
         name: the InferenceService's name.
+        headers: e.g. `Authorization`.
         timeout: seconds.
 
     Raises:
         EnvironmentFault: `endpoint-unreachable`.
     """
-    status, _, said = _exchange("GET", url, f"/v2/models/{quote(name, safe='')}", None, {}, timeout)
+    path = f"/v2/models/{quote(name, safe='')}"
+    status, _, said = _exchange("GET", url, path, None, dict(headers or {}), timeout)
     inputs = said.get("inputs") if status == 200 and isinstance(said, dict) else None
     found = [one for one in inputs or () if isinstance(one, dict) and "name" in one]
     if any(len(one.get("shape") or ()) > 1 and one["shape"][-1] != 1 for one in found):

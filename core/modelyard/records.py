@@ -428,7 +428,8 @@ class Endpoint(Record):
     """An InferenceService that answers on `url`. `revisions` are newest first.
 
     `storage_uri` is what its file asks for (perhaps an alias); each revision names what it got. `ready`: it
-    answers, perhaps by an older revision; the condition `Ready` is about the newest one, too.
+    answers, perhaps by an older revision; the condition `Ready` is about the newest one, too. `token_file`
+    holds the bearer token that it asks of callers.
     """
 
     name: str
@@ -440,6 +441,7 @@ class Endpoint(Record):
     message: str = ""
     target: str = "local"
     conditions: tuple[Condition, ...] = ()
+    token_file: Path | None = None
 
     @property
     def loads(self) -> bool:
@@ -469,7 +471,17 @@ class Endpoint(Record):
         """
         from modelyard import client
 
-        return client.predict(self.address, self.name, rows, protocol=protocol, headers=headers)
+        given = {**self.authorization, **(headers or {})}
+        return client.predict(self.address, self.name, rows, protocol=protocol, headers=given)
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The header with the token that it asks for; empty: it asks for none, or nobody here knows it."""
+        try:
+            token = self.token_file.read_text(encoding="ascii").strip() if self.token_file else ""
+        except FileNotFoundError:
+            token = ""
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     @property
     def address(self) -> str:

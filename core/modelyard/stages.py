@@ -446,6 +446,18 @@ class Server(Protocol):
             NotFoundError: `endpoint-not-found`.
         """
 
+    def token(self, name: str, *, anew: bool = False) -> str:
+        """The bearer token that the endpoint asks of callers; `Endpoint.predict` sends it by itself.
+
+        Args:
+            name: the endpoint's.
+            anew: make another one; the old one is refused from then on.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+            UsageError: `no-token`: it asks for none.
+        """
+
     def statistics(self, name: str) -> list[RequestStats]:
         """What the revisions answered, by their names, since their processes started; those that answered
         nothing may be left out.

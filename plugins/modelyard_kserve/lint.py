@@ -11,6 +11,7 @@ from modelyard.records import Finding
 from modelyard_kserve import kinds, rules, trust
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted
 from modelyard_kserve.effects import effects
+from modelyard_kserve.local import tokens
 from modelyard_kserve.schema import faults
 
 #: How it is deployed: by processes of this machine, or on a cluster in one of KServe's modes.
@@ -79,7 +80,11 @@ def service_findings(document: Document, mode: Mode) -> Iterator[Said]:
     """About an InferenceService: first what is wrong with it, then what it does not do."""
     wrong = [_without_secrets(said) for said in faults(document.value, "V1beta1InferenceService")]
     if not wrong:
-        wrong = [*rules.inference_service(document.value, mode), *trust.findings(document.value)]
+        wrong = [
+            *rules.inference_service(document.value, mode),
+            *trust.findings(document.value),
+            *tokens.findings(document.value, mode),
+        ]
     yield from wrong
     if not wrong:
         yield from effects(document.value, mode)

@@ -22,7 +22,7 @@ from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.counted import by_envoy
 from modelyard_kserve.lint import lint, mode_named
 from modelyard_kserve.local import desired as states
-from modelyard_kserve.local import told
+from modelyard_kserve.local import tokens, told
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.conditions import events
 from modelyard_kserve.local.desired import Desired, Wanted
@@ -78,6 +78,18 @@ class KserveServer:
                 if revision.failed
             },
         )
+
+    def token(self, name: str, *, anew: bool = False) -> str:
+        """See `Server.token`; all endpoints of a project that ask for one have the same."""
+        if not self._desired(name).guarded:
+            raise UsageError(
+                "no-token",
+                f"'{name}' asks for no token",
+                f"in its file: metadata.annotations {tokens.ANNOTATION}: 'true'",
+            )
+        made = tokens.make(self._context.state, anew=anew)
+        states.ring(self._context.state)
+        return made
 
     def statistics(self, name: str) -> list[RequestStats]:
         """See `Server.statistics`; Envoy counts."""
@@ -258,6 +270,7 @@ class KserveServer:
                 least=manifest.least,
                 idle=manifest.idle,
                 timeout=manifest.timeout,
+                guarded=self._guarded(manifest),
             )
         revisions = before.revisions
         if revision is not before.newest:
@@ -276,8 +289,16 @@ class KserveServer:
             least=manifest.least,
             idle=manifest.idle,
             timeout=manifest.timeout,
+            guarded=self._guarded(manifest),
         )
         return before if changed == before else replace(changed, generation=before.generation + 1)
+
+    def _guarded(self, manifest: Manifest) -> bool:
+        """Whether callers need the token; there is one then."""
+        asked = tokens.asked_for(manifest.document, by_all=self._settings.token)
+        if asked:
+            tokens.make(self._context.state)
+        return asked
 
     @staticmethod
     def _before(wanted: Desired) -> int:
@@ -412,7 +433,8 @@ class KserveServer:
         service = self._context.services.get(SERVICE)
         running = service is not None and service.status == "running"
         url = f"{service.url}{_path(wanted)}" if service is not None and running else None
-        return told.endpoint_of(wanted, states.observed(self._at(wanted.name)), url)
+        token_file = tokens.file_of(self._context.state)
+        return told.endpoint_of(wanted, states.observed(self._at(wanted.name)), url, token_file)
 
     def _ready(self, wanted: Desired | None) -> dict[int, bool]:
         if wanted is None:

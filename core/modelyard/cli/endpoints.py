@@ -274,6 +274,23 @@ def logs(session: Session, name: str, lines: int) -> None:
 
 @endpoints.command()
 @click.argument("name")
+@click.option("--new", "anew", is_flag=True, help="Make another one; the old one is refused from then on.")
+@json_option
+def token(session: Session, name: str, anew: bool) -> None:
+    """Print the token that the endpoint asks of callers.
+
+    `modelyard endpoints invoke`, Python and the panel send it by themselves.
+
+    \b
+    Example:
+      curl -H "Authorization: Bearer $(modelyard endpoints token late-flights)" ...
+    """
+    found = session.yard.endpoints.token(name, anew=anew)
+    session.show({"name": name, "token": found}, lambda: click.echo(found))
+
+
+@endpoints.command()
+@click.argument("name")
 @json_option
 def delete(session: Session, name: str) -> None:
     """End the endpoint's processes and forget it; models and logs stay.

@@ -479,6 +479,7 @@ class ServingSuite(StageSuite):
         refusal(NotFoundError, "endpoint-not-found", server.traffic, "gibt-es-nicht", 50)
         refusal(NotFoundError, "endpoint-not-found", server.statistics, "gibt-es-nicht")
         refusal(NotFoundError, "endpoint-not-found", server.explain, "gibt-es-nicht")
+        refusal(NotFoundError, "endpoint-not-found", server.token, "gibt-es-nicht")
 
     def test_a_new_project_has_no_endpoints(self, fresh: Server) -> None:
         """Empty lists, no errors."""

@@ -81,6 +81,15 @@ class ClusterServer:
         seen = self._seen(name)
         return explanation(self._target.cluster, seen, self._endpoint(seen))
 
+    def token(self, name: str, *, anew: bool = False) -> str:  # noqa: ARG002
+        """See `Server.token`; a cluster's gateway has its own ways."""
+        self._seen(name)
+        raise UsageError(
+            "no-token",
+            f"'{name}' asks for no token of ours: on {self._target.name} its gateway decides who may ask",
+            "ask the cluster's administrator",
+        )
+
     def statistics(self, name: str) -> list[RequestStats]:
         """See `Server.statistics`; each pod counts what it answered."""
         pods = [pod for pod in self._seen(name).pods if is_true(pod, "Ready")]

@@ -70,6 +70,8 @@ class Desired:
     #: Seconds without a request after which the others are ended, and that an answer may take.
     idle: float = 60.0
     timeout: float = 300.0
+    #: Whoever asks must know the project's token.
+    guarded: bool = False
 
     @property
     def newest(self) -> Wanted:

@@ -11,6 +11,7 @@ from typing import Any
 
 from modelyard.state import write_json
 from modelyard_kserve.local import desired as states
+from modelyard_kserve.local import tokens
 from modelyard_kserve.local.conditions import Journal
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.envoy import Route, Share
@@ -176,7 +177,8 @@ class Service:
             for number, percent in wanted.split(self._ready()).items()
             for revision in (wanted.revision(number),)
         )
-        return Route(wanted.name, wanted.namespace, shares, wanted.timeout)
+        token = tokens.read(self._folder.parent.parent) if wanted.guarded else None
+        return Route(wanted.name, wanted.namespace, shares, wanted.timeout, token)
 
     def sockets(self) -> dict[str, Sequence[Path]]:
         """Where the revisions that have a process answer; nowhere while it is not ready, or sleeps."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from modelyard.records import Condition, Endpoint, Replica, Revision
 from modelyard_kserve.local.desired import Desired, Wanted
 
 
-def endpoint_of(wanted: Desired, told: Mapping[str, Any], url: str | None) -> Endpoint:
+def endpoint_of(
+    wanted: Desired, told: Mapping[str, Any], url: str | None, token_file: Path | None
+) -> Endpoint:
     """The record of an endpoint.
 
     Args:
+        token_file: holds the token, where it asks for one.
         wanted: as commands want it.
         told: what its controller says.
         url: where it answers; None: its processes do not run, and what they said is over.
@@ -34,6 +38,7 @@ def endpoint_of(wanted: Desired, told: Mapping[str, Any], url: str | None) -> En
         created=datetime.fromisoformat(wanted.created),
         message="; ".join([*stopped, *wanted.notes]),
         conditions=_conditions(told, url is not None),
+        token_file=token_file if wanted.guarded else None,
     )
 
 

@@ -261,7 +261,7 @@ def coded(project: Path) -> str:
     from mlflow.models import infer_signature
 
     class Echo(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
             return model_input["code"] + "!"
 
     example = pd.DataFrame({"code": ["007"], "temp": [1.5]})
@@ -321,3 +321,22 @@ def test_python_asks_about_tables_arrays_and_files(project: Path) -> None:
     for rows in (table, table.to_numpy(), table.to_dict("records"), np.ones((3, 2)), project / "winds.csv"):
         answers = list(yard.endpoints.invoke("sunny", rows, batch=2))
         assert [answer.predictions for answer in answers] == [(0.5, 0.5), (0.5,)]
+
+
+def test_a_token_is_sent_by_itself_and_printed_by_one_command_alone(project: Path) -> None:
+    text = service("closed").replace(
+        "  name: closed", "  name: closed\n  annotations: {modelyard.dev/token: 'true'}"
+    )
+    (project / "closed.yaml").write_text(text)
+    applied = modelyard("apply", "-f", "closed.yaml", cwd=project)
+    rows = json.dumps([{"temp": 1.0, "wind speed": 2.0}])
+    asked = modelyard("invoke", "closed", "-d", rows, cwd=project)
+    assert asked.stdout.startswith("0.5\n")
+    (project / "winds2.csv").write_text("temp,wind speed\n1,2\n")
+    assert modelyard("invoke", "closed", "-f", "winds2.csv", cwd=project).stdout.startswith("0.5\n")
+    token = modelyard("token", "closed", cwd=project).stdout.strip()
+    for words in (("show", "closed"), ("show", "closed", "--json"), ("list", "--json"), ("logs", "closed")):
+        assert token not in modelyard(*words, cwd=project).stdout
+    assert token not in applied.stdout + asked.stdout
+    assert modelyard("token", "closed", "--new", cwd=project).stdout.strip() != token
+    assert "[no-token]" in modelyard("token", "sunny", cwd=project, status=2).stderr

@@ -126,6 +126,11 @@ class MemoryServer:
         log = self._log(name)
         return iter(log.read_text(encoding="utf-8").splitlines()[-lines:] if log.exists() else [])
 
+    def token(self, name: str, *, anew: bool = False) -> str:  # noqa: ARG002
+        """See `Server.token`; it never asks for one."""
+        self._read(name)
+        raise UsageError("no-token", f"'{name}' asks for no token", "anybody on this machine may ask")
+
     def statistics(self, name: str) -> list[RequestStats]:
         """See `Server.statistics`."""
         self._read(name)
