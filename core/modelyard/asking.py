@@ -16,7 +16,7 @@ from modelyard.client import Answer
 from modelyard.errors import UsageError
 from modelyard.records import Endpoint
 from modelyard.state import os_errors
-from modelyard.tables import arrow, batches
+from modelyard.tables import arrow, batches, is_table
 
 #: Rows of one request.
 BATCH = 1000
@@ -33,11 +33,11 @@ def ask(
     delimiter: str = ",",
 ) -> Iterator[Answer]:
     """The answers to rows, one per batch, in their order; see `Endpoints.invoke`."""
-    inputs: dict[str, str] = {}
-    if isinstance(rows, (str, Path)):
+    table, inputs = is_table(rows), {}
+    if table:
         inputs = client.inputs_of(endpoint.address, endpoint.name, headers=endpoint.authorization)
     for part in batches(rows, inputs, batch, delimiter=delimiter):
-        given = part.rows if inputs or not isinstance(rows, (str, Path)) else _matrix(part.rows)
+        given = _matrix(part.rows) if table and not inputs else part.rows
         try:
             answer = endpoint.predict(given, protocol=protocol)
         except UsageError as fault:

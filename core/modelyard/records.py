@@ -517,13 +517,11 @@ class Explanation(Record):
 
     @property
     def settled(self) -> bool:
-        """Whether nothing of it waits or failed: the newest revision is ready, and so is everything else."""
+        """Whether nothing of it waits or failed: it answers, and its newest revision is ready as well."""
         newest = self.endpoint.revisions[:1]
-        return (
-            self.endpoint.ready
-            and all(revision.ready for revision in newest)
-            and all(condition.status == "True" for condition in self.endpoint.conditions)
-        )
+        # The others are part of this one, or, like KServe's `Stopped`, better not true.
+        ready = all(one.status == "True" for one in self.endpoint.conditions if one.type == "Ready")
+        return self.endpoint.ready and ready and all(revision.ready for revision in newest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

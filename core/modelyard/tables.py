@@ -16,6 +16,8 @@ from modelyard.state import os_errors
 
 #: Name of a column -> its datatype in V2's words (`FP64`, `INT64`, `BOOL`, `BYTES`).
 Inputs = Mapping[str, str]
+#: Endings of files whose rows have named columns.
+_CSV, _PARQUET = (".csv",), (".parquet", ".pq")
 _REPAIR = "repair the file, then ask again"
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
@@ -63,12 +65,22 @@ def batches(rows: Any, inputs: Inputs, size: int, *, delimiter: str = ",") -> It
     with os_errors(file):
         if file.stat().st_size == 0:
             raise UsageError("rows-missing", f"{file} is empty", "give a file with rows")
-        if ending == ".csv":
+        if ending in _CSV:
             yield from _of_csv(file, inputs, size, delimiter)
-        elif ending in (".parquet", ".pq"):
+        elif ending in _PARQUET:
             yield from _of_parquet(file, inputs, size)
         else:
             yield from _sliced(parsed(file.read_bytes()), size)
+
+
+def is_table(rows: Any) -> bool:
+    """Whether it is a file whose columns have names; JSON says itself what its values are.
+
+    Example:
+        >>> is_table("rows.csv"), is_table("rows.json"), is_table([[1]])
+        (True, False, False)
+    """
+    return isinstance(rows, (str, Path)) and Path(rows).suffix.lower() in (*_CSV, *_PARQUET)
 
 
 def parsed(text: str | bytes) -> list[Any]:

@@ -67,11 +67,9 @@ def waits(endpoint: Endpoint) -> Iterator[tuple[str, datetime | None]]:
         if (place == 0 or revision.traffic) and not revision.ready:
             model = f"{revision.model}/{revision.version}"
             yield f"{revision.name} with {model}: {revision.message or 'starting'}", revision.since
-    if endpoint.revisions and endpoint.revisions[0].ready:
-        for one in endpoint.conditions:
-            if one.status != "True" and one.type != "Ready":
-                yield f"{one.type}: {one.message or one.reason}", one.since
-                return
+    ready = next((one for one in endpoint.conditions if one.type == "Ready"), None)
+    if endpoint.revisions and endpoint.revisions[0].ready and ready and ready.status != "True":
+        yield f"{endpoint.name}: {ready.message or ready.reason or 'not ready yet'}", ready.since
 
 
 def next_steps(endpoint: Endpoint) -> Iterator[str]:

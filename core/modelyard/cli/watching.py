@@ -32,12 +32,12 @@ def watched(*, silent: bool) -> Iterator[Progress]:
 
 
 @contextlib.contextmanager
-def resumable(name: str = "") -> Iterator[Progress]:
+def resumable() -> Iterator[Progress]:
     """Whoever interrupts the block learns that the endpoint is being made all the same, and how to look.
 
     Gives what is told the endpoint, so that its name is known.
     """
-    names = [name]
+    names = [""]
 
     def progress(endpoint: Endpoint) -> None:
         names.append(endpoint.name)

@@ -191,6 +191,16 @@ def test_what_the_token_may_not_read_is_said_and_hinders_nothing() -> None:
     assert found.replicas
 
 
+def test_what_is_better_not_true_is_no_trouble() -> None:
+    met = [{"type": "Ready", "status": "True"}, {"type": "Stopped", "status": "False", "severity": "Info"}]
+    service = {**SEEN.service, "status": {**SEEN.service["status"], "conditions": met}}
+    service["status"]["conditions"].append({"type": "RoutesReady", "status": "True"})
+    seen = Seen(service=service, mode="Knative", revisions=(OLD,))
+    found = explanation(Api([]), seen, endpoint_of(seen, "http://x", "team"))  # type: ignore[arg-type]
+    assert found.settled
+    assert "Stopped" in [one.type for one in found.endpoint.conditions]
+
+
 def test_a_sleeping_revision_has_knatives_word() -> None:
     asleep = revision(
         1,
