@@ -46,7 +46,7 @@ def print_explanation(found: Explanation) -> None:
     for name, lines in found.logs.items():
         click.echo(f"\nthe last lines of {name}:")
         for line in lines or ("(it wrote nothing)",):
-            click.echo(f"  {line}")
+            click.echo(f"  {_short(line)}")
     if found.events:
         click.echo()
         last = found.events[-_EVENTS:]

@@ -52,6 +52,10 @@ _PATIENCE = 60.0
 #: The sidecars of KServe and Knative write lines for every request; these are worth reading.
 _TROUBLE = ('"severity":"ERROR"', '"severity":"WARN')
 
+_NO_TOKENS = (
+    "[providers.kserve] token guards local endpoints only: here the cluster's gateway decides who asks"
+)
+
 
 class ClusterServer:
     """See `modelyard.stages.Server`; the promises are written there."""
@@ -366,4 +370,6 @@ class ClusterServer:
             url, message = url_of(seen, self._target, self._context.services), ""
         except ModelyardError as fault:  # it may work all the same, and the others do
             url, message = None, fault.message
+        if self._settings.token:
+            message = "; ".join(filter(None, [message, _NO_TOKENS]))
         return status.endpoint_of(seen, url, self._target.name, message)

@@ -20,6 +20,8 @@ from modelyard_kserve.local.desired import Desired, Wanted
 EVENTS = "events.json"
 #: Events that are kept; one that happens again counts, and takes no more room.
 _KEPT = 50
+#: Characters of an event's message.
+_LONGEST = 1000
 #: The first words of a replica that has not said anything yet.
 _LOADING = "loading the model"
 #: What comes of it will not be `Ready` by waiting; `Unknown` may.
@@ -145,7 +147,7 @@ class Journal:
             self._saved = True
 
     def _add(self, kind: str, reason: str, message: str, at: str) -> None:
-        same = {"type": kind, "reason": reason, "message": message}
+        same = {"type": kind, "reason": reason, "message": message[:_LONGEST]}
         found = next((one for one in self._events if same.items() <= one.items()), None)
         kept = [one for one in self._events if one is not found]
         count, first = (found["count"] + 1, found["first"]) if found else (1, at)
@@ -166,7 +168,8 @@ def changes(desired: Desired, before: _State, after: _State) -> Iterator[tuple[s
     for revision in desired.revisions:
         if revision.number > known:
             yield "Normal", "RevisionCreated", _made(revision)
-    for revision in desired.revisions:
+    # Older revisions of the same model share its processes, and have nothing of their own to tell.
+    for revision in {one.key: one for one in desired.revisions}.values():
         number = str(revision.number)
         if number in after["revisions"]:
             was = before["revisions"].get(number, {})

@@ -206,6 +206,15 @@ def test_events_survive_json(told: Told) -> None:
     assert [Event.from_dict(one.to_dict()) for one in events(told._folder)] == events(told._folder)
 
 
+def test_revisions_that_share_a_process_tell_of_it_once(told: Told) -> None:
+    one, two = TWO.revisions
+    shared = replace(TWO, revisions=(one, replace(two, path=one.path)))
+    told.sees(shared, r1=LOADS, r2=LOADS)
+    told.sees(shared, r1=FAILED, r2=FAILED)
+    (failed,) = [event for event in events(told._folder) if event.reason == "ModelLoadFailed"]
+    assert failed.message.startswith("flights-00002: ")
+
+
 def test_nothing_new_is_no_event() -> None:
     after = {
         "newest": 1,
