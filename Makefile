@@ -13,7 +13,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help venv demo lab labextension test lint types contracts unit cluster integration bench docs wheel \
-	constraints system-deps clean
+	constraints libraries system-deps clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -68,6 +68,9 @@ wheel: labextension ## Build sdist and wheel into dist/; fails without the panel
 
 constraints: venv ## Resolve constraints.txt again, to the newest versions that fit
 	@.ci/constraints
+
+libraries: venv ## Get PyTorch, TensorFlow and transformers (6 GB), so that their tests are not skipped
+	@.ci/libraries
 
 system-deps: ## As root on Debian: fetch promtool and chromium, so that no test is skipped
 	@.ci/system-deps

@@ -20,5 +20,5 @@ class KserveSettings(BaseModel):
         False,
         description="Load pickles from plain folders, and of versions that another tool registered, too. A "
         "pickle runs code: without this, only those are loaded that the registry handed out with their "
-        "recorded SHA-256.",
+        "recorded SHA-256. Lets custom predictors run programs that are not the project's, too.",
     )

@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modelyard_kserve.commands import command_of, container_of
 from modelyard_kserve.documents import Level, Place, Said
+from modelyard_kserve.local.runtimes import FORMATS
 from modelyard_kserve.rules import LEGACY, implementations
 
-#: Model formats that the local model server loads.
-FORMATS = ("mlflow", "sklearn")
 #: Fields of the predictor that a local process honours.
 _HONOURED = {"model", *LEGACY, "logger", "canaryTrafficPercent", "minReplicas", "maxReplicas"}
-_HONOURED |= {"name", "timeout"}
+_HONOURED |= {"name", "timeout", "containerConcurrency", "scaleMetric", "scaleTarget"}
 #: Fields that change answers: to ignore them would be a lie.
 _REFUSED = {"batcher", "workerSpec"}
 _HONOURED_OF_MODEL = {"modelFormat", "storageUri", "env", "protocolVersion", "name", "runtime"}
+_HONOURED_OF_CONTAINERS = {"name", "image", "command", "args", "env", "imagePullPolicy", "ports"}
 #: Knative's annotation: how long nobody may ask before a model with `minReplicas: 0` is ended.
 WINDOW = "autoscaling.knative.dev/window"
 _NO_GATEWAY = "there is nothing in front of the pods that would do it"
@@ -140,15 +141,11 @@ def _locally(spec: Mapping[str, Any]) -> Iterator[Said]:
         yield Said((*at, refused), "would change answers and is not done by local processes")
     (name,) = implementations(predictor)
     if name == "containers":
-        message = "is an image of a container, which local processes can't run"
-        yield Said((*at, name), message, hint="name the model: spec.predictor.model")
-        return
-    yield from _model_locally((*at, name), name, predictor[name])
-    ignored = [key for key in predictor if key not in _HONOURED | _REFUSED]
+        yield from _container_locally(at, predictor)
+    else:
+        yield from _model_locally((*at, name), name, predictor[name])
+    ignored = [key for key in predictor if key not in _HONOURED | _REFUSED | {name}]
     yield from (_ignored((*at, key)) for key in ignored)
-    for key in ("minReplicas", "maxReplicas"):
-        if (predictor.get(key) or 1) != 1:
-            yield Said((*at, key), "is one here: each revision has one process", "warning")
 
 
 def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[Said]:
@@ -163,6 +160,23 @@ def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[S
             message = f"sets nothing here: only a cluster knows the value of {variable['name']}"
             yield Said((*at, "env", number, "valueFrom"), message, "warning")
     yield from (_ignored((*at, key)) for key in model if key not in _HONOURED_OF_MODEL)
+
+
+def _container_locally(at: Place, predictor: Mapping[str, Any]) -> Iterator[Said]:
+    place, container = container_of(predictor)
+    at = (*at, "containers", place)
+    if not command_of(container):
+        message = "is missing: images are not run here, only their command is"
+        yield Said((*at, "command"), message, hint='say it, as in command: ["python", "-m", "my_model"]')
+        return
+    if container.get("image"):
+        message = "is not used here: the command runs in the project, with what is installed there"
+        yield Said((*at, "image"), message, "warning")
+    for number, variable in enumerate(container.get("env") or []):
+        if variable.get("valueFrom"):
+            message = f"sets nothing here: only a cluster knows the value of {variable['name']}"
+            yield Said((*at, "env", number, "valueFrom"), message, "warning")
+    yield from (_ignored((*at, key)) for key in container if key not in _HONOURED_OF_CONTAINERS)
 
 
 def _ignored(at: Place) -> Said:

@@ -9,10 +9,13 @@ from typing import Any
 
 from modelyard.digests import digest_of
 from modelyard.errors import ConfigError
+from modelyard.kube.quantities import quantity
 from modelyard.manifests import text_of
+from modelyard_kserve.commands import command_of, container_of
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted, invalid
 from modelyard_kserve.effects import WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
+from modelyard_kserve.local.scaling import TARGETS, Scaling
 from modelyard_kserve.rules import LEGACY, implementations
 
 
@@ -25,8 +28,10 @@ class Logger:
     metadata_headers: tuple[str, ...]
 
 
-#: Seconds: Knative's stable window, and its longest answer.
-_IDLE, _TIMEOUT = 60.0, 300.0
+#: Seconds: Knative's longest answer.
+_TIMEOUT = 300.0
+#: What a replica asks for unless the manifest says otherwise: what KServe's runtimes ask for.
+_ASKED = {"cpu": "1", "memory": "2Gi"}
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,11 @@ class Manifest:
         document: its values.
         mode: how it is deployed.
         canary: percent for the newest revision, or None.
-        least: replicas that stay when nobody asks.
-        idle: seconds without a request after which the others are ended.
+        scaling: how many replicas there are.
         timeout: seconds that an answer may take.
+        concurrency: requests that a replica works on at once; 0: as many as come.
         env: environment of the model server.
+        command: what a custom predictor runs; empty: a model of ours to load.
         spec_digest: identifies everything that makes a new revision when it changes.
         notes: what the file says that this target does not do.
     """
@@ -54,13 +60,14 @@ class Manifest:
     storage_uri: str
     model_format: str
     canary: int | None
-    least: int
-    idle: float
+    scaling: Scaling
     timeout: float
+    concurrency: int
     logger: Logger | None
     env: Mapping[str, str]
     spec_digest: str
     notes: tuple[str, ...] = field(default=())
+    command: tuple[str, ...] = ()
 
 
 def locally(_: Mapping[str, Any]) -> Mode:
@@ -104,32 +111,48 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         if said.level == "error":
             raise _refused(document, said)
         notes.append(f"{dotted(said.place)} {said.message}")
-    for said in beyond_kserve(document, namespace):
+    for said in beyond_kserve(document, namespace) if mode != "local" else ():
         raise _refused(document, said)
     value = _with_model(document.value)
     predictor = value["spec"]["predictor"]
-    model = predictor["model"]
+    model = predictor.get("model")
+    command: tuple[str, ...] = ()
+    if not model and mode == "local":
+        model, command = _custom(predictor)
+    if not model:
+        raise _refused(document, _NO_MODEL)
+    if not model.get("storageUri") and not command:  # KServe takes images that bring their model along
+        raise _refused(document, _NO_ADDRESS)
     return Manifest(
         text=text,
         document=value,
         mode=mode,
         name=value["metadata"]["name"],
         namespace=value["metadata"].get("namespace") or namespace or "default",
-        storage_uri=model["storageUri"],
+        storage_uri=model.get("storageUri") or "",
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
-        least=1 if predictor.get("minReplicas") is None else predictor["minReplicas"],
-        idle=seconds_of((value["metadata"].get("annotations") or {}).get(WINDOW) or "") or _IDLE,
+        scaling=_scaling(document, predictor),
         timeout=float(predictor.get("timeout") or _TIMEOUT),
+        concurrency=predictor.get("containerConcurrency") or 0,
         logger=_logger(predictor.get("logger")),
         env=_env(model),
         spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),
         notes=tuple(notes),
+        command=command,
     )
 
 
 _NO_ADDRESS = Said(("spec", "predictor", "model", "storageUri"), "is missing: where the model lies")
 _NO_MODEL = Said(("spec", "predictor", "model"), "is missing: a container's image is not ours to verify")
+
+
+def _custom(predictor: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A container as a model: `STORAGE_URI` in its environment is what KServe fetches for it."""
+    _, container = container_of(predictor)
+    uri = next((v.get("value") for v in container.get("env") or [] if v["name"] == "STORAGE_URI"), None)
+    model = {"modelFormat": {"name": ""}, "storageUri": uri, "env": container.get("env")}
+    return model, command_of(container)
 
 
 def _with_model(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +165,7 @@ def _with_model(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:
-    """What KServe takes and we do not apply.
+    """What KServe takes and we do not apply on a cluster.
 
     Args:
         document: an InferenceService that KServe takes.
@@ -157,6 +180,30 @@ def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:
         yield _NO_MODEL
     elif not model.get("storageUri"):  # an image may bring its model along
         yield _NO_ADDRESS
+
+
+def _scaling(document: Document, predictor: Mapping[str, Any]) -> Scaling:
+    annotations = document.value["metadata"].get("annotations") or {}
+    asked = (predictor["model"].get("resources") or {}).get("requests") or {}
+    try:
+        cores, memory = (quantity(asked.get(what, given)) for what, given in _ASKED.items())
+    except ValueError as fault:
+        place = ("spec", "predictor", "model", "resources", "requests")
+        raise _refused(document, Said(place, str(fault), hint="write it as in 500m or 2Gi")) from None
+    least = 1 if predictor.get("minReplicas") is None else predictor["minReplicas"]
+    metric = predictor.get("scaleMetric") or "concurrency"
+    target = float(predictor.get("scaleTarget") or TARGETS[metric])
+    if metric == "concurrency" and predictor.get("containerConcurrency"):
+        target = min(target, float(predictor["containerConcurrency"]))
+    return Scaling(
+        least=least,
+        most=max(least, predictor.get("maxReplicas") or 1),
+        metric=metric,
+        target=target,
+        window=seconds_of(annotations.get(WINDOW) or "") or Scaling.window,
+        cpu=cores,
+        memory=memory,
+    )
 
 
 def _logger(logger: Mapping[str, Any] | None) -> Logger | None:

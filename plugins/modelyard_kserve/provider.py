@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import time
@@ -13,11 +14,19 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from modelyard.digests import model_digest
-from modelyard.errors import ConflictError, CorruptStateError, EnvironmentFault, NotFoundError, UsageError
+from modelyard.errors import (
+    ConfigError,
+    ConflictError,
+    CorruptStateError,
+    EnvironmentFault,
+    NotFoundError,
+    UsageError,
+)
 from modelyard.records import Endpoint, Explanation, Finding, RequestStats, now
 from modelyard.stages import Progress, ServiceSpec, StageContext, unseen
 from modelyard.state import locked, write_json
 from modelyard_kserve import manifest as manifests
+from modelyard_kserve.commands import own_code
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.counted import by_envoy
 from modelyard_kserve.lint import lint, mode_named
@@ -202,6 +211,7 @@ class KserveServer:
     def _revision(self, manifest: Manifest, before: Desired | None, trust: bool) -> Wanted:
         """The revision that the manifest asks for: the newest one again if nothing of it changed."""
         uri = manifest.storage_uri
+        code = self._own_code(manifest, before, trust)
         registered = False
         if uri.startswith("models:/"):
             resolved = self._context.resolve_model(uri)
@@ -216,15 +226,13 @@ class KserveServer:
                     f"modelyard models show {resolved.version.ref}",
                 )
         else:
-            path, model, version = self._plain_folder(uri), manifest.name, "0"
-            digest = model_digest(path)
-        remembered = before is not None and any(
-            earlier.digest == digest and earlier.trusted_by == "consent" for earlier in before.revisions
-        )
+            path = self._plain_folder(uri) if uri else code or self._context.root
+            model, version = manifest.name, "0"
+            digest = model_digest(path) if uri or code else ""
         trusted_by = trust_of(
             registered=registered,
             by_settings=self._settings.trust_pickle,
-            consented=trust or remembered or written(manifest.document) == digest,
+            consented=trust or _consented(manifest, before, digest),
         )
         number = before.newest.number + 1 if before else 1
         made = Wanted(
@@ -240,6 +248,11 @@ class KserveServer:
             env=dict(manifest.env),
             trust_pickle=bool(trusted_by),
             trusted_by=trusted_by,
+            timeout=manifest.timeout,
+            concurrency=manifest.concurrency,
+            model_format=manifest.model_format,
+            command=shlex.join(manifest.command),
+            code=model_digest(code) if code else "",
         )
         newest = before.newest if before else None
         same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (
@@ -267,9 +280,7 @@ class KserveServer:
                 created=now().isoformat(),
                 notes=manifest.notes,
                 logger=logger,
-                least=manifest.least,
-                idle=manifest.idle,
-                timeout=manifest.timeout,
+                scaling=manifest.scaling,
                 guarded=self._guarded(manifest),
             )
         revisions = before.revisions
@@ -286,9 +297,7 @@ class KserveServer:
             revisions=revisions,
             notes=manifest.notes,
             logger=logger,
-            least=manifest.least,
-            idle=manifest.idle,
-            timeout=manifest.timeout,
+            scaling=manifest.scaling,
             guarded=self._guarded(manifest),
         )
         return before if changed == before else replace(changed, generation=before.generation + 1)
@@ -312,6 +321,20 @@ class KserveServer:
                 "apply a file with another model first",
             )
         return wanted.revisions[-2].number
+
+    def _own_code(self, manifest: Manifest, before: Desired | None, trust: bool) -> Path | None:
+        """The project's code that a custom predictor runs; code of others runs if somebody said so."""
+        if not manifest.command:
+            return None
+        code = own_code(manifest.command, self._context.root)
+        trusted = trust or self._settings.trust_pickle or _consented(manifest, before, "")
+        if code is None and not trusted:
+            raise ConfigError(
+                "custom-untrusted",
+                f"'{shlex.join(manifest.command)[:200]}' runs no file of the project",
+                "put the code into the project's folder, or consent to this command: endpoints apply --trust",
+            )
+        return code
 
     def _plain_folder(self, uri: str) -> Path:
         path = Path(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)
@@ -471,3 +494,11 @@ class KserveServer:
 
 def _path(wanted: Desired) -> str:
     return f"/serving/{wanted.namespace}/{wanted.name}"
+
+
+def _consented(manifest: Manifest, before: Desired | None, digest: str) -> bool:
+    """Whether somebody consented to the files before; where there are none, to what the file says."""
+    earlier = [one for one in before.revisions if one.trusted_by == "consent"] if before else []
+    if not digest:
+        return any(one.spec_digest == manifest.spec_digest for one in earlier)
+    return written(manifest.document) == digest or any(one.digest == digest for one in earlier)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from modelyard.components import Component, Manifest, Profile
 from modelyard.errors import ConflictError, UsageError
+from modelyard.kube.quantities import quantity
 from modelyard.plugins import PluginManager
 
 PROFILES: tuple[Profile, ...] = ("minimal", "full")
 #: What a profile promises to fit into: bytes of memory of the whole machine, and CPUs.
 FITS: Mapping[Profile, tuple[int, float]] = {"minimal": (4_000_000_000, 2.0), "full": (8_000_000_000, 2.0)}
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
 def offered(plugins: PluginManager) -> dict[str, Component]:
@@ -110,17 +109,3 @@ def requests(manifests: Iterable[Manifest]) -> tuple[float, int]:
             cpus += count * quantity(asked.get("cpu", "0"))
             memory += int(count * quantity(asked.get("memory", "0")))
     return round(cpus, 6), memory
-
-
-def quantity(text: str | float) -> float:
-    """A Kubernetes quantity as a number.
-
-    Example:
-        >>> quantity("250m"), quantity("1Gi"), quantity(2)
-        (0.25, 1073741824.0, 2.0)
-    """
-    found = re.fullmatch(r"([0-9.]+)(m|k|M|G|Ki|Mi|Gi)?", str(text))
-    if found is None:
-        raise ValueError(f"{text!r} is not a quantity")
-    number, unit = float(found[1]), found[2] or ""
-    return number / 1000 if unit == "m" else number * _UNITS[unit]

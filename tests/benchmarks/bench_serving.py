@@ -1,13 +1,13 @@
-"""P4, P4b, P6, P6b: what an answer, a start and a sleeping model of the local runtime cost.
+"""P4, P4b, P4c, P6, P6b: what an answer, a start and a sleeping model of the local runtime cost.
 
 CPU time of every process that takes part (Envoy, activator, controller, model server) per request, against
-the same scikit-learn model behind a bare uvicorn handler and in KServe's own server, in turns.
+the same scikit-learn model behind a bare uvicorn handler and in KServe's own server, in turns; eight callers
+ask all the time. How long an answer takes is measured at half of what each can do.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import socket
@@ -16,19 +16,23 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 import psutil
+from load import asked
 
 _COMMAND = "make bench ARGS=serving"
 _PEERS = Path(__file__).with_name("serving_peers.py")
-_FEATURES, _ROUNDS = 20, 7
+_FEATURES, _ROUNDS, _SECONDS, _CALLERS = 20, 7, 2.0, 8
 _MODELS = 50
 Family = Callable[[], "list[psutil.Process]"]
+T = TypeVar("T")
+#: Who is asked: where, and which processes take part.
+Everybody = dict[str, tuple[str, Family]]
 
 
 def measure() -> list[dict[str, Any]]:
@@ -37,7 +41,7 @@ def measure() -> list[dict[str, Any]]:
         folder = Path(place)
         model = _model(folder / "model")
         with _project(folder / "project") as yard:
-            rows = [*_answers(yard, model), *_starts(yard, model)]
+            rows = [*_answers(yard, model, folder), *_starts(yard, model)]
         with _project(folder / "many") as yard:
             rows.append(_sleeping(yard, model))
         return rows
@@ -46,40 +50,82 @@ def measure() -> list[dict[str, Any]]:
 # -- what is measured -------------------------------------------------------------------------
 
 
-def _answers(yard: Any, model: Path) -> list[dict[str, Any]]:
+def _answers(yard: Any, model: Path, place: Path) -> list[dict[str, Any]]:
     endpoint = _apply(yard, "bench", model)
-    parts = urlsplit(endpoint.url)
-    ours = (parts.port, f"{parts.path}/v2/models/bench/infer", lambda: _marked(yard))
+    ours = (f"{endpoint.url}/v2/models/bench/infer", lambda: _marked(yard))
     rows = []
     with _peer("raw", model) as bare, _peer("kserve", model) as theirs:
-        for name, size, times, goals in (("P4", 1, 300, (1.5, 0.45)), ("P4b", 100, 150, (1.3, 0.35))):
-            cost: dict[str, list[float]] = {"ours": [], "raw": [], "kserve": []}
-            asked = partial(_ask, body=_body(size), times=times)
-            for _ in range(_ROUNDS):
-                for who, (port, path, family) in {"ours": ours, "raw": bare, "kserve": theirs}.items():
-                    cost[who].append(_cpu_of(family, partial(asked, port, path)) / times)
-            middle = {who: statistics.median(found) * 1e6 for who, found in cost.items()}
+        everybody = {"ours": ours, "raw": bare, "kserve": theirs}
+        for name, size, goals in (("P4", 1, (1.5, 0.45)), ("P4b", 100, (1.3, 0.35))):
+            middle, rate = _costs(everybody, _body(size), place)
             for peer, goal in zip(("raw", "kserve"), goals):
                 what = f"CPU per answer of {size} rows, V2 JSON / {peer} [us]"
                 rows.append(_row(f"{name} {peer}", what, middle["ours"], middle[peer], goal))
+            if size == 1:
+                rows.append(_calm({who: everybody[who] for who in ("ours", "raw")}, rate, place))
+    rows.append(_two(yard, model, place))
     return rows
+
+
+def _costs(everybody: Everybody, body: bytes, place: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Of each: microseconds of CPU per answer, and answers a second; the middle of all rounds."""
+    cost: dict[str, list[float]] = {who: [] for who in everybody}
+    rate: dict[str, list[float]] = {who: [] for who in everybody}
+    for url, _ in everybody.values():  # until each knows how fast its model is
+        asked(url, body, place, seconds=_SECONDS, callers=_CALLERS)
+    for _ in range(_ROUNDS):
+        for who, (url, family) in everybody.items():
+            load = partial(asked, url, body, place, seconds=_SECONDS, callers=_CALLERS)
+            cpu, found = _cpu_of(family, load)
+            cost[who].append(cpu / found.requests * 1e6)
+            rate[who].append(found.rate)
+    middle = statistics.median
+    return {who: middle(found) for who, found in cost.items()}, {who: middle(r) for who, r in rate.items()}
+
+
+def _calm(everybody: Everybody, rate: dict[str, float], place: Path) -> dict[str, Any]:
+    """How long 99 % take at half of what each can do, by callers who come at random."""
+    took: dict[str, list[float]] = {who: [] for who in everybody}
+    for _ in range(_ROUNDS):
+        for who, (url, _) in everybody.items():
+            pause = (
+                f"math.floor(-math.log(1 - math.random()) * {1000 * _CALLERS / (rate[who] / 2):.3f} + 0.5)"
+            )
+            found = asked(url, _body(1), place, seconds=_SECONDS, callers=_CALLERS, pause=pause)
+            took[who].append(found.p99 * 1000)
+    what = "p99 of an answer at half of what each can do / raw [ms]"
+    return _row("P4 p99", what, statistics.median(took["ours"]), statistics.median(took["raw"]), 1.5)
+
+
+def _two(yard: Any, model: Path, place: Path) -> dict[str, Any]:
+    """Answers a second of two replicas and of one; on two cores the callers and Envoy take their part."""
+    rates = []
+    for replicas in (2, 1):
+        endpoint = _apply(yard, "bench", model, minReplicas=replicas)
+        _until(partial(_has, yard, "bench", replicas))
+        url = f"{endpoint.url}/v2/models/bench/infer"
+        found = [
+            asked(url, _body(1), place, seconds=_SECONDS, callers=2 * _CALLERS).rate for _ in range(_ROUNDS)
+        ]
+        rates.append(statistics.median(found))
+    what = f"answers a second of two replicas / of one, on {os.cpu_count()} cores with the load"
+    return _row("P4c", what, *rates, None)
 
 
 def _starts(yard: Any, model: Path) -> list[dict[str, Any]]:
     """From zero to the first answer, and what a second replica has for itself alone."""
     endpoint = _apply(yard, "sleeper", model, minReplicas=0)
-    parts = urlsplit(endpoint.url)
-    path, body = f"{parts.path}/v2/models/sleeper/infer", _body(1)
+    ours, body = f"{endpoint.url}/v2/models/sleeper/infer", _body(1)
     cost, private = [], 0.0
     for _ in range(3):
         _until(lambda: not _replicas(yard, "sleeper"))
-        cost.append(_cpu_of(lambda: _marked(yard), lambda: _ask(parts.port, path, body, 1)))
+        cost.append(_cpu_of(lambda: _marked(yard), lambda: _ask(ours, body))[0])
         (replica,) = _replicas(yard, "sleeper")
         private = replica.memory_full_info().uss / 1e6
     began = []
     for _ in range(2):
-        with _peer("kserve", model) as (port, to, family):
-            _ask(port, to, body, 1)
+        with _peer("kserve", model) as (url, family):
+            _ask(url, body)
             (server,) = family()
             times = server.cpu_times()
             began.append(times.user + times.system)
@@ -103,7 +149,7 @@ def _sleeping(yard: Any, model: Path) -> dict[str, Any]:
     return _row("P6b", f"memory of the runtime with {_MODELS} models that sleep / 250 MB", used, 250, 1.0)
 
 
-def _row(name: str, what: str, ours: float, peer: float, goal: float) -> dict[str, Any]:
+def _row(name: str, what: str, ours: float, peer: float, goal: float | None) -> dict[str, Any]:
     found = {"ours": round(ours, 3), "peer": round(peer, 3), "ratio": round(ours / peer, 3)}
     print(f"{name} {found['ratio']} of {goal};", end=" ", file=sys.stderr, flush=True)
     return {"id": name, "what": what, **found, "goal": goal, "command": _COMMAND}
@@ -172,12 +218,17 @@ def _marked(yard: Any) -> list[psutil.Process]:
 
 def _replicas(yard: Any, name: str) -> list[psutil.Process]:
     file = yard.root / ".modelyard" / "kserve" / "endpoints" / name / "observed.json"
-    pids = [revision["pid"] for revision in json.loads(file.read_text())["revisions"].values()]
-    return [psutil.Process(pid) for pid in pids if pid and psutil.pid_exists(pid)]
+    revisions = json.loads(file.read_text())["revisions"].values()
+    pids = [pid for revision in revisions for pid in revision["pids"]]
+    return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+
+
+def _has(yard: Any, name: str, replicas: int) -> bool:
+    return len(_replicas(yard, name)) == replicas
 
 
 @contextlib.contextmanager
-def _peer(kind: str, model: Path) -> Iterator[tuple[int, str, Family]]:
+def _peer(kind: str, model: Path) -> Iterator[tuple[str, Family]]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, str(_PEERS), kind, str(model), str(port)]
@@ -187,7 +238,8 @@ def _peer(kind: str, model: Path) -> Iterator[tuple[int, str, Family]]:
     )
     try:
         _until(lambda: _listens(port))
-        yield port, "/v2/models/bench/infer", lambda: [psutil.Process(process.pid)]
+        url = f"http://127.0.0.1:{port}/v2/models/bench/infer"
+        yield url, lambda: [psutil.Process(process.pid)]
     finally:
         process.kill()
         process.wait()
@@ -207,23 +259,20 @@ def _until(true: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.1)
 
 
-def _ask(port: int, path: str, body: bytes, times: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    for _ in range(times):
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        said = answer.read()
-        assert answer.status == 200, said
-    connection.close()
+def _ask(url: str, body: bytes) -> None:
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.status == 200
 
 
-def _cpu_of(family: Family, work: Callable[[], None]) -> float:
-    """CPU seconds that the processes used for it; one that was started meanwhile counts whole."""
+def _cpu_of(family: Family, work: Callable[[], T]) -> tuple[float, T]:
+    """CPU seconds that the processes used for it, and what it gave; one that was started meanwhile counts
+    whole."""
     before = _spent(family())
-    work()
+    found = work()
     time.sleep(0.05)
     after = _spent(family())
-    return sum(seconds - before.get(key, 0.0) for key, seconds in after.items())
+    return sum(seconds - before.get(key, 0.0) for key, seconds in after.items()), found
 
 
 def _spent(processes: list[psutil.Process]) -> dict[tuple[int, float], float]:

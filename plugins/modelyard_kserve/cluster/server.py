@@ -22,8 +22,8 @@ from typing import Any
 from modelyard.errors import ModelyardError
 from modelyard_kserve.cluster.termination import HOPELESS, say
 from modelyard_kserve.local.asgi import Answer, Request, application
-from modelyard_kserve.local.loader import load
 from modelyard_kserve.local.model_server import ModelApp, require_same_files
+from modelyard_kserve.local.runtimes import load
 from modelyard_kserve.local.statistics import EXPOSITION, Statistics
 
 #: Seconds for which requests are still taken after TERM: the routes to a pod end a little later than it.

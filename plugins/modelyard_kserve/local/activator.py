@@ -3,7 +3,7 @@
     python -m modelyard_kserve.local.activator --socket PATH --board FILE --bell PATH
 
 It is a process of its own, so that what it holds survives the controller. `--board` is where the controller
-writes what there is (revision -> its socket, or why it can't come up); `--bell` is the controller's socket,
+writes what there is (revision -> its sockets, or why it can't come up); `--bell` is the controller's socket,
 on which a revision's name means that somebody waits for it.
 
 Requests come from Envoy alone. They are not read beyond their head before somebody takes them: what waits,
@@ -27,8 +27,8 @@ _HEAD_LIMIT = 128 * 1024
 _PIECE = 64 * 1024
 #: Seconds between two looks whether the replica is there, and between two rings of the bell.
 _LOOK, _RING = 0.02, 0.5
-#: Requests for one revision that may wait, and how many seconds each, unless the board says otherwise.
-_MOST, _PATIENCE = 1000, 120.0
+#: Requests for one revision that may wait.
+_MOST = 1000
 #: What a caller is told to wait before it comes again.
 _RETRY_AFTER = 5
 
@@ -37,7 +37,7 @@ class Activator:
     """Waits for replicas on behalf of requests.
 
     Args:
-        board: the controller's file: `{revision: {"socket": PATH, "failed": SENTENCE or null,
+        board: the controller's file: `{revision: {"sockets": [PATH], "failed": SENTENCE or null,
             "patience": SECONDS}}`.
         bell: the controller's datagram socket.
     """
@@ -95,9 +95,10 @@ class Activator:
                 return f"there is no revision {revision}"
             if known.get("failed"):
                 return f"{revision} can't be started: {known['failed']}"
-            with contextlib.suppress(OSError):
-                return await asyncio.open_unix_connection(known["socket"], limit=_HEAD_LIMIT)
-            if now - began > known.get("patience", _PATIENCE):
+            for path in known["sockets"]:
+                with contextlib.suppress(OSError):
+                    return await asyncio.open_unix_connection(path, limit=_HEAD_LIMIT)
+            if now - began > known["patience"]:
                 return f"{revision} was not ready within {now - began:.0f} s"
             if now - rung > _RING:
                 rung = now

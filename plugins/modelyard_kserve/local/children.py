@@ -39,13 +39,13 @@ class Child:
     @property
     def pid(self) -> int | None:
         """The process id while it runs."""
-        if self._pid is not None and identity(self._pid) != self._identity:
-            self._pid = None
-        return self._pid
+        if self._pid is not None and identity(self._pid) == self._identity:
+            return self._pid
+        return None
 
     @property
     def known(self) -> int | None:
-        """The process id, even when it has just gone."""
+        """The process id, even when it has gone."""
         return self._pid
 
     def adopt(self, key: str) -> bool:
@@ -81,6 +81,10 @@ class Child:
         self.log_from = self._log.stat().st_size if self._log.exists() else 0
         return self._log
 
+    def forget(self) -> None:
+        """Its record goes: it does not run."""
+        self._record.unlink(missing_ok=True)
+
     async def end(self, grace: float = 5.0) -> None:
         """TERM, then KILL after so many seconds; its record goes."""
         pid = self.pid
@@ -93,12 +97,14 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 if self.pid is not None:
                     os.kill(pid, signal.SIGKILL)
-        self._record.unlink(missing_ok=True)
+        self.forget()
 
     def last_words(self, prefix: str) -> str:
         """The last line that begins with the prefix, since it was started; without the prefix."""
         with contextlib.suppress(OSError), self._log.open("rb") as log:
-            log.seek(max(self.log_from, log.seek(0, os.SEEK_END) - 4000))
+            size = log.seek(0, os.SEEK_END)
+            begun = self.log_from if self.log_from <= size else 0  # it may have begun anew
+            log.seek(max(begun, size - 4000))
             lines = log.read().decode(errors="replace").splitlines()
             said = [line for line in lines if line.startswith(prefix)]
             return said[-1].removeprefix(prefix) if said else ""

@@ -45,8 +45,8 @@ def reason_of(state: _State) -> str:
     if state.get("ready"):
         return "NoTraffic" if state.get("asleep") else ""
     if state.get("failed"):
-        return "RuntimeUnhealthy" if said.startswith("the model server") else "ModelLoadFailed"
-    return "Loading" if said in ("", _LOADING) else "CrashLoopBackOff"
+        return "RuntimeUnhealthy" if "the model server" in said else "ModelLoadFailed"
+    return "Loading" if not said or said.endswith(_LOADING) else "CrashLoopBackOff"
 
 
 def conditions(desired: Desired, revisions: Mapping[str, _State], reachable: bool) -> dict[str, _Fact]:

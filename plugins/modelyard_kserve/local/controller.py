@@ -24,9 +24,10 @@ from modelyard.errors import CorruptStateError
 from modelyard.processes import child_env
 from modelyard.state import read_json, write_json
 from modelyard_kserve.local import desired as states
-from modelyard_kserve.local import envoy, pages
+from modelyard_kserve.local import envoy, logs, pages
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.children import Child, end_strays
+from modelyard_kserve.local.deaths import Deaths
 from modelyard_kserve.local.forks import Forks
 from modelyard_kserve.local.replicas import RECORDS, Places
 from modelyard_kserve.local.service import Service
@@ -46,18 +47,18 @@ class Controller:
     Args:
         state: the provider's folder; `endpoints/` lies in it.
         port: where callers come.
-        logs: where everybody writes.
+        log_folder: where everybody writes.
         root: the project's folder.
     """
 
-    def __init__(self, state: Path, port: int, logs: Path, root: Path) -> None:
+    def __init__(self, state: Path, port: int, log_folder: Path, root: Path) -> None:
         self._state, self._endpoints, self._run = state, state / "endpoints", _private_folder(state)
         self._port = port
-        self._places = Places(self._run, logs, root)
+        self._places = Places(self._run, log_folder, root)
         self._admin = Admin(self._run / "admin.sock")
-        self._envoy = Child(self._run / "envoy.json", logs / "serving.log", root)
-        self._activator = Child(self._run / "activator.json", logs / "serving.log", root)
-        self._forks = Forks(self._run, logs / "serving.log", root)
+        self._envoy = Child(self._run / "envoy.json", log_folder / "serving.log", root)
+        self._activator = Child(self._run / "activator.json", log_folder / "serving.log", root)
+        self._forks = Forks(self._run, log_folder / "serving.log", root)
         self._services: dict[str, Service] = {}
         self._swept = False
         self._deleted: list[Service] = []
@@ -67,6 +68,7 @@ class Controller:
         self._board: object = None
         self._said = ""
         self._bell = asyncio.Event()
+        self._deaths = Deaths(self._bell.set)
         self._rung: set[str] = set()
 
     async def run(self) -> None:
@@ -100,6 +102,7 @@ class Controller:
                 with contextlib.suppress(OSError):  # the disk of the log may be full as well
                     print(f"controller: {said}", flush=True)
             self._said = said
+            self._deaths.watch(self._pids())
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._bell.wait(), 1 if said else self._pause)
             self._bell.clear()
@@ -120,25 +123,39 @@ class Controller:
             self._services[name] = Service(self._endpoints / name, self._places, self._forks)
         for name in self._services.keys() - there:
             self._deleted.append(self._services.pop(name))
+        faults = []
         for service in self._services.values():
-            service.look()
+            try:
+                service.look()
+            except (CorruptStateError, OSError) as fault:  # which keeps nobody else from being looked at
+                faults.append(fault)
+        if faults:
+            raise faults[0]
 
     async def _end_strays(self) -> None:
-        """Once: what a controller before us started and nobody knows any more, after its endpoint was deleted
-        or its record was lost. An endpoint whose file is damaged may keep its own."""
+        """Once: what a controller before us started and nobody knows any more: its endpoint was deleted, it
+        gets no traffic now, or its record was lost. An endpoint whose file is damaged may keep its own."""
         if self._swept:
             return
         self._swept = True
-        owned: set[int] = {pid for service in self._services.values() for pid in service.pids()}
-        owned |= self._forks.pids()
+        self._forks.adopt()
         await self._lives(self._envoy, str(self._port), "admin.sock")
         await self._lives(self._activator, "1", "activator.sock")
-        owned |= {child.pid for child in (self._envoy, self._activator) if child.pid is not None}
+        owned = self._pids()
+        unknown = {name for name, service in self._services.items() if not service.known}
         for record in (self._run / RECORDS).glob("*.json"):
             with contextlib.suppress(CorruptStateError, OSError):
-                if (self._endpoints / record.name.rpartition(".")[0].rpartition(".")[0]).exists():
-                    owned.add(int((read_json(record) or {}).get("pid") or 0))
+                pid = int((read_json(record) or {}).get("pid") or 0)
+                if record.name.rpartition(".")[0].rpartition(".")[0] in unknown:
+                    owned.add(pid)
+                elif pid not in owned:
+                    record.unlink()
         await asyncio.to_thread(end_strays, owned)
+
+    def _pids(self) -> set[int]:
+        """The processes that are known."""
+        found = {pid for service in self._services.values() for pid in service.pids()} | self._forks.pids()
+        return found | {child.pid for child in (self._envoy, self._activator) if child.pid is not None}
 
     async def _end_deleted(self) -> None:
         """Their processes, once nobody is sent there any more."""
@@ -204,7 +221,7 @@ class Controller:
             return  # who asks for a model that sleeps must find somebody
         bootstrap = envoy.write_first(self._routing, self._run / "admin.sock")
         argv = [envoy.program(), "-c", str(bootstrap), "--log-level", "warn", "--disable-hot-restart"]
-        self._envoy.start([*argv, "--concurrency", "2"], child_env(), str(self._port))
+        self._envoy.start([*argv, "--concurrency", "1"], child_env(), str(self._port))
 
     async def _keep_activator(self) -> None:
         if await self._lives(self._activator, "1", "activator.sock"):
@@ -256,10 +273,11 @@ class Controller:
         asyncio.get_running_loop().add_reader(bell, rung)
 
     async def _count(self) -> None:
-        """Which revisions answered something lately."""
+        """Which revisions answered something lately; and how much was printed."""
         while True:
             await asyncio.sleep(_COUNT_EVERY)
-            if any(service.may_sleep for service in self._services.values()):
+            await asyncio.to_thread(logs.bound, self._places.logs)
+            if any(service.moves for service in self._services.values()):
                 pattern = r"^cluster\..*\.upstream_rq_(total|active)$"
                 with contextlib.suppress(OSError):
                     counted = await asyncio.to_thread(self._admin.counters, pattern)

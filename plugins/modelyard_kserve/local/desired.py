@@ -17,6 +17,7 @@ from modelyard.digests import digest_of
 from modelyard.errors import CorruptStateError
 from modelyard.records import Trust
 from modelyard.state import read_json, write_json
+from modelyard_kserve.local.scaling import Scaling
 
 DESIRED, OBSERVED, BELL = "desired.json", "observed.json", "bell.sock"
 #: The path of a Unix socket fits in 104 bytes on macOS, in 108 on Linux; our part of it takes 45.
@@ -40,11 +41,21 @@ class Wanted:
     trust_pickle: bool = False
     #: Who answers for that: `registry`, `consent` or `settings`.
     trusted_by: Trust = ""
+    #: Seconds that an answer may take.
+    timeout: float = 300.0
+    #: Requests that one replica works on at once; 0: as many as come.
+    concurrency: int = 0
+    #: What loads it; empty: its files say.
+    model_format: str = ""
+    #: A custom predictor's command, quoted for a shell, and the digest of the code that it runs.
+    command: str = ""
+    code: str = ""
 
     @property
     def key(self) -> str:
         """Revisions with the same key are served by the same process."""
-        return digest_of([self.path, self.digest, dict(self.env), self.trust_pickle])
+        loaded = [self.path, self.digest, dict(self.env), self.trust_pickle, self.model_format]
+        return digest_of([*loaded, self.command, self.code, self.timeout, self.concurrency])
 
 
 @dataclass(frozen=True)
@@ -65,11 +76,7 @@ class Desired:
     created: str
     notes: tuple[str, ...] = ()
     logger: Mapping[str, Any] | None = None
-    #: The replicas that stay when nobody asks; 0: none does.
-    least: int = 1
-    #: Seconds without a request after which the others are ended, and that an answer may take.
-    idle: float = 60.0
-    timeout: float = 300.0
+    scaling: Scaling = field(default_factory=Scaling)
     #: Whoever asks must know the project's token.
     guarded: bool = False
 
@@ -146,8 +153,8 @@ def load(folder: Path) -> Desired | None:
         return None
     try:
         revisions = tuple(Wanted(**revision) for revision in value.pop("revisions"))
-        notes = tuple(value.pop("notes"))
-        made = Desired(**value, revisions=revisions, notes=notes)
+        notes, scaling = tuple(value.pop("notes")), Scaling(**value.pop("scaling"))
+        made = Desired(**value, revisions=revisions, notes=notes, scaling=scaling)
         made.revision(made.rolled_out)
     except (AttributeError, KeyError, TypeError, StopIteration):
         raise CorruptStateError(

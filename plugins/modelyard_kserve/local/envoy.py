@@ -362,6 +362,7 @@ def _of_revisions(routing: Routing) -> list[dict[str, Any]]:
             "type": "EDS",
             "eds_cluster_config": {"eds_config": _watched(routing.folder, f"{revision}.eds")},
             "connect_timeout": "1s",
+            "lb_policy": "LEAST_REQUEST",
             "typed_extension_protocol_options": {
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                     "@type": f"{_TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -370,7 +371,15 @@ def _of_revisions(routing: Routing) -> list[dict[str, Any]]:
                 }
             },
             "circuit_breakers": {
-                "thresholds": [{"max_connections": _CONNECTIONS, "max_pending_requests": _PENDING}]
+                # Every caller of a replica that just died is to be asked again.
+                "thresholds": [
+                    {
+                        "max_connections": _CONNECTIONS,
+                        "max_requests": _CONNECTIONS + _PENDING,
+                        "max_pending_requests": _PENDING,
+                        "max_retries": _CONNECTIONS,
+                    }
+                ]
             },
             # With more, one replica of two that is out would send everything to both again; with none,
             # callers would be refused while all are out.

@@ -14,23 +14,14 @@ from pathlib import Path
 
 from modelyard.processes import child_env
 from modelyard_kserve.local.children import Child
-from modelyard_kserve.local.loader import library
+from modelyard_kserve.local.runtimes import RUNTIMES, forked_as
 
 #: What every model server imports, and what models of each library need besides.
 _ALWAYS = (
     *("modelyard_kserve.local.model_server", "orjson", "pandas", "encodings.cp437"),
-    *("uvicorn.main", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"),
+    *("httptools", "uvloop"),
 )
-_OF = {
-    "sklearn": (
-        "sklearn.pipeline",
-        "sklearn.ensemble",
-        "sklearn.linear_model",
-        "sklearn.compose",
-        "skops.io",
-    ),
-    "mlflow": ("mlflow.pyfunc", "sklearn.pipeline"),
-}
+_OF = {name: runtime.forked for name, runtime in RUNTIMES.items() if runtime.forked}
 #: Variables of a manifest's `env` that mean something after the imports; others need a process of their own.
 _LATE = {"PREDICT_PROBA"}
 #: Seconds for the answer to a request; the child is there in a few milliseconds.
@@ -149,11 +140,13 @@ class Forks:
         self._made = {name: ForkServer(name, run, log, root) for name in _OF}
         self._used: set[str] = set()
 
-    def for_model(self, folder: Path, env: Mapping[str, str]) -> ForkServer | None:
+    def for_model(self, model_format: str, folder: Path, env: Mapping[str, str]) -> ForkServer | None:
         """The one that a model comes out of; None: it needs a process of its own."""
         if not env.keys() <= _LATE or not hasattr(os, "fork"):
             return None
-        name = library(folder)
+        name = forked_as(model_format, folder)
+        if name is None:
+            return None
         self._used.add(name)
         return self._made[name]
 
@@ -162,10 +155,13 @@ class Forks:
         for name in self._used:
             self._made[name].tend()
 
-    def pids(self) -> set[int]:
-        """The processes, those of a controller before us as well."""
+    def adopt(self) -> None:
+        """Take over those of a controller before us."""
         for server in self._made.values():
             server.adopt()
+
+    def pids(self) -> set[int]:
+        """Their processes."""
         return {server.pid for server in self._made.values() if server.pid is not None}
 
     async def end(self) -> None:

@@ -16,9 +16,11 @@ from pathlib import Path
 from modelyard.digests import model_digest
 from modelyard.errors import ConfigError, ModelyardError
 from modelyard_kserve.local import protocol
-from modelyard_kserve.local.asgi import Answer, Request, application
-from modelyard_kserve.local.loader import LoadedModel, load
+from modelyard_kserve.local.asgi import Answer, Request
+from modelyard_kserve.local.http_server import HttpServer
+from modelyard_kserve.local.limited import Limited
 from modelyard_kserve.local.logged import LoggedApp
+from modelyard_kserve.local.runtimes import LoadedModel, load
 
 
 class ModelApp:
@@ -86,28 +88,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.add_argument(f"--{name}", required=True)
     options.add_argument("--digest", help="of the model's files when the revision was made")
     options.add_argument("--logging", type=Path, required=True, help="says which answers are logged")
+    options.add_argument("--format", default="", help="what loads the model; default: its files say")
     options.add_argument("--trust-pickle", action="store_true")
+    options.add_argument("--timeout", type=float, default=300.0, help="seconds that an answer may take")
+    options.add_argument("--concurrency", type=int, default=0, help="requests at once; 0: as many as come")
     given = options.parse_args(argv)
     probabilities = os.environ.get("PREDICT_PROBA", "").lower() == "true"
     try:
         folder = Path(given.folder)
         require_same_files(folder, given.digest)
-        model = load(folder, trust_pickle=given.trust_pickle, probabilities=probabilities)
+        model = load(
+            folder,
+            model_format=given.format,
+            trust_pickle=given.trust_pickle,
+            probabilities=probabilities,
+        )
     except ModelyardError as fault:
         print(f"model server {os.getpid()}: {fault.message}", flush=True)
         return 3
-    import uvicorn
-
-    logged = LoggedApp(given.name, ModelApp(given.name, given.version, model, probabilities), given.logging)
-    uvicorn.run(
-        application(logged, started=logged.started, stopped=logged.stopped),
-        uds=given.socket,
-        log_level="warning",
-        access_log=False,
-        ws="none",
-        timeout_keep_alive=3600,
-        timeout_graceful_shutdown=5,
-    )
+    app = ModelApp(given.name, given.version, model, probabilities)
+    logged = LoggedApp(given.name, Limited(app, given.concurrency, given.timeout), given.logging)
+    serving = HttpServer(logged, started=logged.started, stopped=logged.stopped)
+    serving.run(path=given.socket, grace=given.timeout)
     return 0
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelyard_kserve.local.loader import Column, LoadedModel, frame
+from modelyard_kserve.local import by_name
+from modelyard_kserve.local.runtimes import Column, LoadedModel, Spec, frame
 
 _DATATYPES = {"i": "INT64", "u": "UINT64", "f": "FP64", "b": "BOOL"}
 _KNOWN_DATATYPES = (
@@ -22,6 +23,8 @@ def v1_rows(model: LoadedModel, body: Any) -> Any:
         raise ValueError("the body needs 'instances': a list of objects or of lists")
     if not instances:
         raise ValueError("'instances' is empty")
+    if model.inputs:
+        return by_name.from_v1(model.inputs, instances)
     if not model.columns:
         return _matrix(instances)
     if isinstance(instances[0], dict):
@@ -34,6 +37,8 @@ def v2_rows(model: LoadedModel, body: Any) -> Any:
     inputs = body.get("inputs") if isinstance(body, dict) else None
     if not isinstance(inputs, list) or not inputs:
         raise ValueError("the body needs 'inputs': a list of tensors")
+    if model.inputs:
+        return by_name.from_v2(model.inputs, [_checked(tensor) for tensor in inputs])
     tensors = dict(_tensor(tensor) for tensor in inputs)
     if len(tensors) != len(inputs):
         raise ValueError("two inputs have the same name")
@@ -55,6 +60,8 @@ def v2_rows(model: LoadedModel, body: Any) -> Any:
 
 def v1_response(answers: Any) -> dict[str, Any]:
     """`{"predictions": [...]}`."""
+    if isinstance(answers, Mapping):
+        return {"predictions": by_name.to_v1(answers)}
     return {"predictions": _plain(answers)}
 
 
@@ -64,11 +71,12 @@ def v2_response(
     """One output tensor, flat, in row-major order."""
     import numpy as np
 
+    said = {"model_name": name, "model_version": version, "id": request_id}
+    if isinstance(answers, Mapping):
+        return {**said, "outputs": by_name.to_v2(answers)}
     array = np.asarray(answers)
     return {
-        "model_name": name,
-        "model_version": version,
-        "id": request_id,
+        **said,
         "outputs": [
             {
                 "name": "predict_proba" if probabilities else "predict",
@@ -81,17 +89,27 @@ def v2_response(
 
 
 def metadata(name: str, version: str, model: LoadedModel) -> dict[str, Any]:
-    """V2 model metadata, from the model's signature."""
+    """V2 model metadata: what the model says, or its signature."""
     inputs = [
         {"name": c.name, "datatype": _V2_TYPES.get(c.kind, "BYTES"), "shape": [-1]} for c in model.columns
     ]
+    outputs = [{"name": "predict", "datatype": "FP64", "shape": [-1]}]
+    if model.inputs:
+        inputs, outputs = _described(model.inputs), _described(model.outputs)
     return {
         "name": name,
         "versions": [version],
-        "platform": "mlflow",
+        "platform": model.platform,
         "inputs": inputs,
-        "outputs": [{"name": "predict", "datatype": "FP64", "shape": [-1]}],
+        "outputs": outputs,
     }
+
+
+def _described(tensors: Sequence[Spec]) -> list[dict[str, Any]]:
+    return [
+        {"name": one.name, "datatype": one.datatype or "FP32", "shape": list(one.shape or (-1,))}
+        for one in tensors
+    ]
 
 
 def _objects_column(instances: Sequence[Any], column: Column) -> list[Any]:
@@ -122,6 +140,12 @@ def _require_columns(tensors: Mapping[str, Any], columns: Sequence[Column]) -> N
 
 def _tensor(tensor: Any) -> tuple[str, list[Any]]:
     """Name and rows of a tensor whose data may be flat or nested."""
+    name, _, shape, data = _checked(tensor)
+    return name, _rows(name, shape, data)
+
+
+def _checked(tensor: Any) -> tuple[str, str, list[int], list[Any]]:
+    """Name, datatype, shape and data of a tensor."""
     needed = ("name", "shape", "datatype", "data")
     if not isinstance(tensor, dict) or not all(key in tensor for key in needed):
         raise ValueError("each input needs 'name', 'shape', 'datatype' and 'data'")
@@ -132,7 +156,7 @@ def _tensor(tensor: Any) -> tuple[str, list[Any]]:
         raise ValueError(
             f"input '{name}': {datatype!r:.60} is no datatype; known: {', '.join(_KNOWN_DATATYPES)}"
         )
-    return name, _rows(name, shape, data)
+    return name, datatype, shape, data
 
 
 def _is_shape(shape: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Model-server processes: started on a Unix socket, adopted, watched, restarted, ended."""
+"""A model-server process: started on a Unix socket, adopted, watched, restarted, ended."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,8 @@ _BACKOFF = (0.2, 1.0, 3.0, 10.0)
 _LOAD_AGAIN = 60.0
 #: A server that ran this long and then died is started again as if it had never failed.
 _SETTLED_SECONDS = 60.0
+#: Seconds between two questions whether it lives, and for the answer.
+_PROBE_EVERY, _PROBE_SECONDS = 5.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -41,24 +44,39 @@ class Places:
     root: Path
 
 
+def recorded(wanted: Wanted, name: str, places: Places) -> Iterator[int]:
+    """The ordinals of a model's replicas that somebody wrote down."""
+    for record in (places.run / RECORDS).glob(f"{name}.{_short(wanted, name)}-*.json"):
+        with contextlib.suppress(ValueError):
+            yield int(record.stem.rpartition("-")[2])
+
+
+def _short(wanted: Wanted, name: str) -> str:
+    return hashlib.sha256(f"{name} {wanted.key}".encode()).hexdigest()[:9]
+
+
 class Replica:
-    """The process behind one model; several revisions of the same model share it.
+    """One of the processes behind a model.
 
     Args:
         wanted: the first revision that needs it.
+        ordinal: its number among them.
         name: the name under which it serves.
         places: where everything lies.
         forks: what model servers come out of.
     """
 
-    def __init__(self, wanted: Wanted, name: str, places: Places, forks: Forks) -> None:
+    def __init__(self, wanted: Wanted, ordinal: int, name: str, places: Places, forks: Forks) -> None:
         self.wanted, self._forks = wanted, forks
-        short = hashlib.sha256(f"{name} {wanted.key}".encode()).hexdigest()[:12]
+        short = f"{_short(wanted, name)}-{ordinal}"
         self.socket = places.run / f"{short}.sock"
         self._name = name
         log = places.logs / f"endpoint-{name}.log"
         self._logging = places.run / f"{name}.logging.json"
         self._child = Child(places.run / RECORDS / f"{name}.{short}.json", log, places.root)
+        self._probe: asyncio.Task[bool | None] | None = None
+        self._probed = self._answered = 0.0
+        self._replacing: asyncio.Task[None] | None = None
         self._failures = 0
         self._started = self._not_before = 0.0
         self._runs = False
@@ -71,25 +89,32 @@ class Replica:
         """The process id while it runs."""
         return self._child.pid
 
-    def adopt(self) -> None:
-        """Take over the process that a controller before us started, if it runs."""
+    def adopt(self) -> bool:
+        """Take over the process that a controller before us started, if it runs; else its record goes."""
         self._runs = self._child.adopt(self.wanted.key)
         self._started = time.monotonic()
+        if not self._runs:
+            self._child.forget()
+        return self._runs
 
     async def tend(self) -> None:
         """Start it, notice that it is ready or gone, start it again; called every few milliseconds."""
+        if self._replacing is not None and not self._replacing.done():
+            return
         self.look()
         if not self._runs:
             if time.monotonic() >= self._not_before:
                 self._start()
         elif self.ready and not self.socket.exists():
             # Cleaners of /tmp do that; nobody can reach it any more.
-            await self.end()
-            self.message = "its socket was removed, so it is started again"
-        elif not self.ready:
-            self.ready = await self._answers()
+            self._replace("its socket was removed, so it is started again")
+        elif self.ready:
+            self._watch()
+        else:
+            self.ready = bool(await self._asked("ready"))
             if self.ready:
                 self.message, self.failed = "", False
+                self._answered = time.monotonic()
 
     def look(self) -> None:
         """Notice that it is gone."""
@@ -103,10 +128,12 @@ class Replica:
             self.failed, self.message = False, "loading the model"
             self._failures, self._not_before = 0, 0.0
 
-    async def end(self) -> None:
-        """TERM, then KILL after five seconds."""
+    async def end(self, *, drained: bool = False) -> None:
+        """TERM, then KILL: after five seconds, or, `drained`, when its answers may have been given."""
         self._runs = self.ready = False
-        await self._child.end()
+        if self._probe is not None:
+            self._probe.cancel()
+        await self._child.end(self.wanted.timeout + _PROBE_SECONDS if drained else 5.0)
 
     def _start(self) -> None:
         try:
@@ -124,20 +151,28 @@ class Replica:
         wanted = self.wanted
         argv = ["--folder", wanted.path, "--socket", str(self.socket)]
         argv += ["--name", self._name, "--version", wanted.version, "--digest", wanted.digest]
-        argv += ["--logging", str(self._logging)]
-        argv += ["--trust-pickle"] if wanted.trust_pickle else []
+        argv += ["--logging", str(self._logging), "--timeout", f"{wanted.timeout:g}"]
+        argv += ["--concurrency", str(wanted.concurrency)]
+        if wanted.command:
+            argv += ["--command", wanted.command, *(["--model", wanted.path] if wanted.storage_uri else [])]
+        else:
+            argv += ["--format", wanted.model_format] if wanted.model_format else []
+            argv += ["--trust-pickle"] if wanted.trust_pickle else []
         forks = self._source
         if forks is not None and not forks.failed:
             made = Forked(tuple(argv), wanted.env, self._name, self._child.log)
             if (forks.ready and forks.fork(made, self._remember)) or not forks.failed:
                 return  # it is there, or what it comes out of is importing
-        program = [sys.executable, "-m", "modelyard_kserve.local.model_server"]
+        module = "custom" if wanted.command else "model_server"
+        program = [sys.executable, "-m", f"modelyard_kserve.local.{module}"]
         self._child.start([*program, *argv], {**ONE_THREAD, **child_env(), **wanted.env}, wanted.key)
         self._runs, self._started = True, time.monotonic()
 
     @cached_property
     def _source(self) -> ForkServer | None:
-        return self._forks.for_model(Path(self.wanted.path), self.wanted.env)
+        if self.wanted.command:
+            return None  # nobody knows what it imports
+        return self._forks.for_model(self.wanted.model_format, Path(self.wanted.path), self.wanted.env)
 
     def _remember(self, pid: int) -> None:
         self._child.remember(pid, self.wanted.key)
@@ -158,16 +193,37 @@ class Replica:
         self._not_before = time.monotonic() + _BACKOFF[min(self._failures, len(_BACKOFF) - 1)]
         self._failures += 1
 
-    async def _answers(self) -> bool:
+    def _watch(self) -> None:
+        """Give up one that says that nothing moves in it, and one that has not said anything for as long as
+        an answer may take: native code may hold the interpreter meanwhile."""
+        now = time.monotonic()
+        if self._probe is not None and self._probe.done():
+            lives, self._probe = self._probe.result(), None
+            if lives:
+                self._answered = now
+            elif lives is False or now - self._answered > self.wanted.timeout:
+                self._replace(f"it finished nothing within {self.wanted.timeout:g} s, so it is started again")
+        elif self._probe is None and now - self._probed > _PROBE_EVERY:
+            self._probed = now
+            self._probe = asyncio.create_task(self._asked("live"))
+
+    def _replace(self, message: str) -> None:
+        print(f"controller: {self._name}, process {self.pid}: {message}", flush=True)
+        self._runs = self.ready = False
+        self.message = message
+        self._replacing = asyncio.create_task(self._child.end())
+
+    async def _asked(self, what: str) -> bool | None:
+        """Whether it says that it is `live` or `ready`; None: it says nothing."""
         try:
             reader, writer = await asyncio.open_unix_connection(str(self.socket))
         except OSError:
-            return False
+            return None
         try:
-            writer.write(b"GET /v2/health/ready HTTP/1.0\r\nHost: model\r\n\r\n")
-            line = await asyncio.wait_for(reader.readline(), 2)
+            writer.write(f"GET /v2/health/{what} HTTP/1.0\r\nHost: model\r\n\r\n".encode())
+            line = await asyncio.wait_for(reader.readline(), _PROBE_SECONDS)
         except (OSError, asyncio.TimeoutError):
-            return False
+            return None
         finally:
             writer.close()
-        return b" 200 " in line
+        return b" 200 " in line if line else None

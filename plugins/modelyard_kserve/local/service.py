@@ -1,8 +1,9 @@
-"""One endpoint as its controller sees it: which revisions need a process, and who gets the traffic."""
+"""One endpoint as its controller sees it: which revisions need processes, and who gets the traffic."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -16,12 +17,13 @@ from modelyard_kserve.local.conditions import Journal
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.envoy import Route, Share
 from modelyard_kserve.local.forks import Forks
+from modelyard_kserve.local.load import Counted, Meter
 from modelyard_kserve.local.pages import Line
-from modelyard_kserve.local.replicas import Places, Replica
+from modelyard_kserve.local.replica_set import ReplicaSet
+from modelyard_kserve.local.replicas import Places
+from modelyard_kserve.local.scaling import Demand
 
-#: Seconds for which a process that gets no new requests stays: Envoy must have heard of it.
-_DRAINED_AFTER = 2.0
-#: Processes of models that get no traffic now and are kept for a fast way back.
+#: Models that get no traffic now, of which one process is kept for a fast way back.
 _SPARE = 1
 
 
@@ -38,13 +40,11 @@ class Service:
         self._folder, self._places, self._forks = folder, places, forks
         self._desired: Desired | None = None
         self._stamp: tuple[int, int] | None = None
-        self._replicas: dict[str, Replica] = {}
-        self._asleep: set[str] = set()
-        self._ending: set[str] = set()
-        self._used: dict[str, float] = {}
-        self._totals: dict[str, int] = {}
+        self._sets: dict[str, ReplicaSet] = {}
+        self._demands: dict[str, Demand] = {}
+        self._retired: set[str] = set()
         self._recent: list[str] = []
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._meters: dict[str, Meter] = {}
         self._logging: object = self  # unlike everything that was ever said
         self._journal = Journal(folder)
         self._written: Any = None
@@ -62,12 +62,11 @@ class Service:
             return
         before, self._desired, self._stamp = self._desired, wanted, stamp
         for revision in self._needed():
-            if revision.key not in self._replicas:
-                made = self._replicas[revision.key] = self._made(revision)
-                if before is None and made.pid is None and self._slept(revision):
-                    self._asleep.add(revision.key)
+            self._retired.discard(revision.key)
+            if revision.key not in self._sets:
+                self._sets[revision.key] = self._made(revision, first=before is None)
             elif before is not None and before.generation != wanted.generation:
-                self._replicas[revision.key].again()
+                self._sets[revision.key].again()
         self._retire()
 
     async def tend(self, rung: set[str]) -> None:
@@ -75,59 +74,68 @@ class Service:
         if self._desired is None:
             return
         for revision in self._desired.revisions:
-            if revision.name in rung:
-                self._asleep.discard(revision.key)
-                self._used[revision.key] = time.monotonic()
-        # One that is being ended is started again when it is gone: both have one socket and one record.
-        awake = [r for key, r in self._replicas.items() if key not in self._asleep | self._ending]
-        await asyncio.gather(*(replica.tend() for replica in awake))
-        await self._rest()
+            if revision.name in rung and revision.key in self._demands:
+                self._demands[revision.key].used = time.monotonic()
+        self._scale()
+        await asyncio.gather(*(replicas.tend() for replicas in self._sets.values()))
+        for key in [key for key in self._retired if self._sets[key].empty]:
+            self._retired.discard(key)
+            del self._sets[key], self._demands[key], self._meters[key]
+
+    @property
+    def known(self) -> bool:
+        """Whether it could be read what is wanted."""
+        return self._desired is not None
 
     @property
     def settled(self) -> bool:
         """Whether nothing is under way: each process is ready, failed, or not wanted now."""
-        return self._desired is not None and all(
-            replica.ready or replica.failed or key in self._asleep for key, replica in self._replicas.items()
-        )
+        return self._desired is not None and all(replicas.settled for replicas in self._sets.values())
 
     @property
-    def may_sleep(self) -> bool:
-        """Whether idle revisions are ended."""
-        return self._desired is not None and self._desired.least == 0
+    def moves(self) -> bool:
+        """Whether the number of its replicas depends on what is asked."""
+        return self._desired is not None and self._desired.scaling.moves
 
     def note(self, counters: Mapping[str, int]) -> None:
         """Take note of what Envoy counted: who answers something is not idle."""
         if self._desired is None:
             return
-        for revision in self._desired.revisions:
-            total = counters.get(f"cluster.{revision.name}.upstream_rq_total", 0)
-            active = counters.get(f"cluster.{revision.name}.upstream_rq_active", 0)
-            if active or total != self._totals.get(revision.name, 0):
-                self._used[revision.key] = time.monotonic()
-            self._totals[revision.name] = total
+        now, scaling = time.monotonic(), self._desired.scaling
+        for key, demand in self._demands.items():
+            names = [revision.name for revision in self._desired.revisions if revision.key == key]
+            total = sum(counters.get(f"cluster.{name}.upstream_rq_total", 0) for name in names)
+            active = sum(counters.get(f"cluster.{name}.upstream_rq_active", 0) for name in names)
+            load, asked = self._meters[key].read(scaling, Counted(now, total, active), self._sets[key].pids)
+            demand.note(now, load, scaling.window)
+            if asked:
+                demand.used = now
 
-    async def _rest(self) -> None:
-        """End what was idle for long enough, and was ready once: it will be again."""
-        if not self.may_sleep:
-            self._asleep.clear()
-            return
+    def _scale(self) -> None:
+        """As many replicas as are needed; what was never ready goes on trying."""
         assert self._desired is not None
-        now = time.monotonic()
-        for key, replica in self._replicas.items():
-            used = self._used.setdefault(key, now)
-            if replica.ready and key not in self._asleep and now - used > self._desired.idle:
-                self._asleep.add(key)
-                self._leave(replica, key)
+        needed, now = {revision.key for revision in self._needed()}, time.monotonic()
+        for key, replicas in self._sets.items():
+            if key in self._retired:
+                continue
+            size = self._demands[key].size(now, replicas.size, self._desired.scaling)
+            size = size if key in needed else min(size, 1)
+            if size or replicas.ready or not replicas.size:
+                replicas.scale(size)
+
+    def _made(self, revision: Wanted, *, first: bool) -> ReplicaSet:
+        assert self._desired is not None
+        made = ReplicaSet(revision, self._folder.name, self._places, self._forks)
+        asleep = first and not made.size and self._slept(revision)
+        self._demands[revision.key] = Demand(-math.inf if asleep else time.monotonic())
+        self._meters[revision.key] = Meter()
+        return made
 
     def _slept(self, revision: Wanted) -> bool:
         """Whether a controller before us saw it ready: it need not be started before somebody asks."""
+        assert self._desired is not None
         seen = states.observed(self._folder)["revisions"].get(str(revision.number), {})
-        return self.may_sleep and bool(seen.get("ready"))
-
-    def _made(self, revision: Wanted) -> Replica:
-        replica = Replica(revision, self._folder.name, self._places, self._forks)
-        replica.adopt()
-        return replica
+        return self._desired.scaling.least == 0 and bool(seen.get("ready"))
 
     def _needed(self) -> list[Wanted]:
         assert self._desired is not None
@@ -137,33 +145,17 @@ class Service:
         """End the processes that nobody needs, but for a spare one: rollbacks go to the one before."""
         needed = list(dict.fromkeys(revision.key for revision in self._needed()))
         self._recent = [*(k for k in self._recent if k not in needed), *needed]
-        unneeded = [key for key in self._recent if key not in needed and key in self._replicas]
-        spare = [key for key in unneeded if not self._replicas[key].failed][-_SPARE:]
-        for key in [key for key in self._replicas if key not in needed and key not in spare]:
+        unneeded = [key for key in self._recent if key not in needed and key in self._sets]
+        spare = [key for key in unneeded if key not in self._retired and not self._sets[key].failed][-_SPARE:]
+        for key in [key for key in self._sets if key not in needed and key not in spare]:
             if key in self._recent:
                 self._recent.remove(key)
-            self._leave(self._replicas.pop(key))
-
-    def _leave(self, replica: Replica, asleep: str = "") -> None:
-        """End it once nobody is sent there any more; one put to sleep only if nobody woke it since."""
-
-        async def later() -> None:
-            await asyncio.sleep(_DRAINED_AFTER)
-            if asleep and asleep not in self._asleep:
-                return
-            self._ending.add(asleep)
-            await replica.end()
-            self._ending.discard(asleep)
-
-        task = asyncio.create_task(later())
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+            self._retired.add(key)
+            self._sets[key].scale(0)
 
     async def end(self) -> None:
         """End all its processes."""
-        for task in self._leaving:
-            task.cancel()
-        await asyncio.gather(*(replica.end() for replica in self._replicas.values()))
+        await asyncio.gather(*(replicas.end() for replicas in self._sets.values()))
 
     # -- what is ----------------------------------------------------------------------------
 
@@ -178,25 +170,19 @@ class Service:
             for revision in (wanted.revision(number),)
         )
         token = tokens.read(self._folder.parent.parent) if wanted.guarded else None
-        return Route(wanted.name, wanted.namespace, shares, wanted.timeout, token)
+        return Route(wanted.name, wanted.namespace, shares, wanted.newest.timeout, token)
 
     def sockets(self) -> dict[str, Sequence[Path]]:
-        """Where the revisions that have a process answer; nowhere while it is not ready, or sleeps."""
-        if self._desired is None:
-            return {}
-        return {
-            revision.name: (replica.socket,) if replica.ready and revision.key not in self._asleep else ()
-            for revision in self._desired.revisions
-            if (replica := self._replicas.get(revision.key)) is not None
-        }
+        """Where the revisions that have processes answer; nowhere while none is ready, or all sleep."""
+        return {revision.name: replicas.sockets for revision, replicas in self._with_processes()}
 
     def pids(self) -> set[int]:
         """Its processes."""
-        return {replica.pid for replica in self._replicas.values() if replica.pid is not None}
+        return {pid for replicas in self._sets.values() for pid in replicas.pids}
 
     def replica_sockets(self) -> list[Path]:
         """The sockets of its processes, whether they get traffic or not."""
-        return [replica.socket for replica in self._replicas.values() if replica.ready]
+        return [socket for replicas in self._sets.values() for socket in replicas.all_sockets]
 
     def lines(self) -> list[Line]:
         """Its revisions in words, the newest first: those with traffic or a process."""
@@ -206,28 +192,28 @@ class Service:
         return [
             (r.name, f"{r.model}/{r.version}", split.get(r.number, 0), self._state(r))
             for r in reversed(self._desired.revisions)
-            if r.number in split or r.key in self._replicas
+            if r.number in split or r.key in self._sets
         ]
 
     def _state(self, revision: Wanted) -> str:
-        if revision.key in self._asleep:
-            return "asleep: the next request wakes it"
-        replica = self._replicas.get(revision.key)
-        if replica is None:
+        replicas = self._sets.get(revision.key)
+        if replicas is None or revision.key in self._retired:
             return "retired"
-        return "ready" if replica.ready else replica.message
+        if self._asleep(revision.key):
+            return "asleep: the next request wakes it"
+        many = f": {replicas.size} replicas" if replicas.size > 1 else ""
+        return replicas.message or f"ready{many}"
 
     def board(self) -> dict[str, Any]:
         """What the activator has to know."""
-        if self._desired is None:
-            return {}
         return {
             revision.name: {
-                "socket": str(replica.socket),
-                "failed": replica.message if replica.failed else None,
+                "sockets": [str(path) for path in replicas.sockets or (replicas.next_socket,)],
+                "failed": replicas.message if replicas.failed else None,
+                # A moment less than Envoy waits, which could not say why.
+                "patience": max(revision.timeout - 1, 1),
             }
-            for revision in self._desired.revisions
-            if (replica := self._replicas.get(revision.key)) is not None
+            for revision, replicas in self._with_processes()
         }
 
     def say_logging(self, sink: str | None) -> None:
@@ -248,13 +234,19 @@ class Service:
             write_json(self._places.run / f"{wanted.name}.logging.json", said, mode=0o600)
             self._logging = said
 
+    def _with_processes(self) -> list[tuple[Wanted, ReplicaSet]]:
+        revisions = self._desired.revisions if self._desired is not None else ()
+        return [(r, replicas) for r in revisions if (replicas := self._sets.get(r.key)) is not None]
+
+    def _asleep(self, key: str) -> bool:
+        return key not in self._retired and key in self._sets and not self._sets[key].size
+
     def _ready(self) -> dict[int, bool]:
         """A revision that sleeps is ready: it answers when it is asked."""
         assert self._desired is not None
-        return {
-            r.number: r.key in self._asleep or bool((replica := self._replicas.get(r.key)) and replica.ready)
-            for r in self._desired.revisions
-        }
+        ready = {r.number: False for r in self._desired.revisions}
+        ready.update({r.number: s.ready or self._asleep(r.key) for r, s in self._with_processes()})
+        return ready
 
     def write(self, *, reachable: bool) -> None:
         """Write what is so, if it changed; `reachable`: the gateway runs."""
@@ -262,17 +254,18 @@ class Service:
         if self._desired is None or not (self._folder / states.DESIRED).exists():
             return
         ready = self._ready()
-        revisions = {}
-        for revision in self._desired.revisions:
-            replica = self._replicas.get(revision.key)
-            if replica is not None:
-                revisions[str(revision.number)] = {
-                    "ready": ready[revision.number],
-                    "asleep": revision.key in self._asleep,
-                    "failed": replica.failed,
-                    "message": replica.message,
-                    "pid": replica.pid,
-                }
+        revisions = {
+            str(revision.number): {
+                "ready": ready[revision.number],
+                "asleep": self._asleep(revision.key),
+                "failed": replicas.failed,
+                "message": replicas.message,
+                "pids": replicas.pids,
+                "replicas": replicas.size,
+                "each": replicas.each,
+            }
+            for revision, replicas in self._with_processes()
+        }
         seen = {"generation": self._desired.generation, "controller": os.getpid(), "revisions": revisions}
         now = self._journal.told(self._desired, seen, reachable=reachable)
         if now != self._written or _stamp(file) != self._written_stamp:  # it may have been damaged

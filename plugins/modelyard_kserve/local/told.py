@@ -45,18 +45,18 @@ def endpoint_of(
 def replicas_of(endpoint: Endpoint, told: Mapping[str, Any]) -> tuple[Replica, ...]:
     """The processes behind its revisions, and those that are to be started."""
     seen = told["revisions"] if endpoint.url else {}
-    found = ((revision, seen.get(str(revision.number))) for revision in endpoint.revisions)
     return tuple(
         Replica(
-            name=str(state.get("pid") or "-"),
+            name=str(one["pid"] or "-"),
             revision=revision.name,
-            ready=revision.ready,
-            waits_for="" if revision.ready else revision.message,
-            since=revision.since,
+            ready=one["ready"],
+            waits_for="" if one["ready"] else one["message"],
+            since=revision.since if one["ready"] == revision.ready else None,
             restarts=int(state.get("restarts") or 0),
         )
-        for revision, state in found
-        if state and (state.get("pid") or not revision.ready)
+        for revision in endpoint.revisions
+        for state in (seen.get(str(revision.number), {}),)
+        for one in state.get("each") or ()
     )
 
 

@@ -87,7 +87,8 @@ class Project:
 
     def file(self, name: str, uri: str, canary: int | None = None, **model: Any) -> Path:
         """Write an InferenceService."""
-        predictor = {"model": {"modelFormat": {"name": "mlflow"}, "storageUri": uri, **model}}
+        name_of = "mlflow" if uri.startswith("models:/") else "sklearn"
+        predictor = {"model": {"modelFormat": {"name": name_of}, "storageUri": uri, **model}}
         if canary is not None:
             predictor["canaryTrafficPercent"] = canary  # type: ignore[assignment]
         content = {
@@ -143,9 +144,9 @@ class Project:
         return [p.pid for p in running if any(name in word for word in words(p)[:3])]
 
     def model_servers(self, name: str) -> dict[int, psutil.Process]:
-        """The processes of the models, by revision."""
+        """The first process of each model, by revision."""
         seen = read_json(self.context.state / "endpoints" / name / "observed.json")
-        pids = {int(n): r["pid"] for n, r in seen["revisions"].items() if r["pid"]}
+        pids = {int(n): r["pids"][0] for n, r in seen["revisions"].items() if r["pids"]}
         return {n: psutil.Process(pid) for n, pid in pids.items() if psutil.pid_exists(pid)}
 
     def folder(self, name: str) -> Path:

@@ -126,8 +126,7 @@ def lost(folder: Path) -> None:
 
 
 def of_a_package_that_is_not_here(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.mkdir()
+    (folder / "MLmodel").write_text("flavors: {sklearn: {pickled_model: model.pkl}}")
     (folder / "model.pkl").write_bytes(b"cnot_a_package_of_ours\nModel\n.")
 
 

@@ -203,7 +203,9 @@ def test_a_component_that_runs_nothing() -> None:
         ("deploymentStrategy: {type: Recreate}", "Standard", None, ""),
         ("scaleMetricType: Utilization", "Knative", "warning", "has no effect in Knative mode"),
         ("autoScaling: {metrics: []}", "Knative", "warning", "has no effect in Knative mode"),
-        ("scaleTarget: 30", "local", "warning", "has no effect on local processes"),
+        ("scaleTarget: 30", "local", None, ""),
+        ("maxReplicas: 3", "local", None, ""),
+        ("deploymentStrategy: {type: Recreate}", "local", "warning", "has no effect on local processes"),
         ("batcher: {maxBatchSize: 8}", "local", "error", "would change answers"),
         ("batcher: {maxBatchSize: 8}", "Knative", None, ""),
     ],
@@ -224,11 +226,20 @@ def test_the_batcher_passes_v2_by() -> None:
     assert "those of V2 pass it by" in only(text)[2]
 
 
-def test_a_container_is_nothing_for_local_processes() -> None:
+def test_of_a_container_local_processes_run_the_command_alone() -> None:
     text = instead_of_model("    containers: [{name: kserve-container, image: ours}]\n")
     assert found(text) == []
     (one,) = found(text, "local")
-    assert (one.level, one.field) == ("error", "spec.predictor.containers")
+    assert (one.level, one.field) == ("error", "spec.predictor.containers[0].command")
+    assert "images are not run here" in one.message
+    text = instead_of_model(
+        "    containers:\n    - {name: helper, image: x}\n"
+        "    - {name: kserve-container, image: ours, command: [python, -m, ours], workingDir: /x}\n"
+    )
+    assert [(one.level, one.field) for one in found(text, "local")] == [
+        ("warning", "spec.predictor.containers[1].image"),
+        ("warning", "spec.predictor.containers[1].workingDir"),
+    ]
 
 
 # -- other kinds, other files ---------------------------------------------------------------

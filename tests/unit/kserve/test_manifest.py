@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.errors import ConfigError, EnvironmentFault
+from modelyard_kserve.local.scaling import Scaling
 from modelyard_kserve.manifest import Manifest, parse, read
 
 pytest.importorskip("kserve")
@@ -249,8 +250,8 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
             "line 6: spec.predictor.model: is missing",
         ),
         (
-            GOOD.partition("    model:")[0] + "    xgboost: {storageUri: x}\n",
-            "line 7: spec.predictor.xgboost: 'xgboost' is not served here",
+            GOOD.partition("    model:")[0] + "    paddle: {storageUri: x}\n",
+            "line 7: spec.predictor.paddle: 'paddle' is not served here",
         ),
         (
             GOOD.replace("models:/late-flights/1", "''"),
@@ -258,8 +259,8 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         ),
         (GOOD.partition("      storageUri")[0], "line 7: spec.predictor.model.storageUri: is missing"),
         (
-            GOOD.replace("name: mlflow", "name: onnx"),
-            "modelFormat.name: 'onnx' is not served here; known: mlflow, sklearn",
+            GOOD.replace("name: mlflow", "name: pmml"),
+            "modelFormat.name: 'pmml' is not served here; known: huggingface, lightgbm, mlflow, onnx",
         ),
         (GOOD.replace("        name: mlflow\n", ""), "modelFormat.name: is missing: what kind"),
         (
@@ -307,9 +308,7 @@ def test_every_rule_says_which_field_breaks_it(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("line", "note"),
     [
-        ("scaleTarget: 30", "scaleTarget has no effect on local processes"),
-        ("minReplicas: 2", "minReplicas is one here: each revision has one process"),
-        ("maxReplicas: 4", "maxReplicas is one here: each revision has one process"),
+        ("deploymentStrategy: {}", "deploymentStrategy has no effect on local processes"),
         ("containers: [{name: a, image: b}]", "containers has no effect on local processes"),
         ("  args: [--workers, '2']", "model.args has no effect on local processes"),
         (
@@ -328,9 +327,33 @@ def test_what_local_processes_do_not_do_is_noted(line: str, note: str) -> None:
 def test_how_long_nobody_may_ask_is_said_as_in_knative(window: str, idle: float) -> None:
     annotated = f"  annotations: {{autoscaling.knative.dev/window: {window}}}\nspec:"
     made = parse(in_predictor("minReplicas: 0\n    timeout: 5").replace("spec:", annotated), "dienst.yaml")
-    assert (made.least, made.idle, made.timeout, made.notes) == (0, idle, 5.0, ())
+    assert (made.scaling.least, made.scaling.window, made.timeout, made.notes) == (0, idle, 5.0, ())
     usual = parse(GOOD, "dienst.yaml")
-    assert (usual.least, usual.idle, usual.timeout) == (1, 60.0, 300.0)
+    assert (usual.scaling, usual.timeout, usual.concurrency) == (Scaling(), 300.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "scaling"),
+    [
+        ("minReplicas: 3", Scaling(least=3, most=3)),
+        ("maxReplicas: 4", Scaling(least=1, most=4)),
+        ("maxReplicas: 4\n    scaleTarget: 5", Scaling(most=4, target=5)),
+        ("maxReplicas: 4\n    containerConcurrency: 2", Scaling(most=4, target=2)),
+        ("maxReplicas: 4\n    scaleMetric: rps", Scaling(most=4, metric="rps", target=200)),
+        ("scaleMetric: cpu\n    scaleTarget: 50", Scaling(metric="cpu", target=50)),
+    ],
+)
+def test_how_many_replicas_are_asked_for(lines: str, scaling: Scaling) -> None:
+    made = parse(in_predictor(lines), "dienst.yaml")
+    assert (made.scaling, made.notes) == (scaling, ())
+
+
+def test_what_a_replica_asks_for_is_what_percent_are_of() -> None:
+    asks = "      resources: {requests: {cpu: 250m, memory: 1Gi}}\n"
+    made = parse(GOOD + asks, "dienst.yaml")
+    assert (made.scaling.cpu, made.scaling.memory) == (0.25, 2**30)
+    with pytest.raises(ConfigError, match=r"model\.resources\.requests: 'plenty' is not a quantity"):
+        parse(GOOD + asks.replace("250m", "plenty"), "dienst.yaml")
 
 
 @pytest.mark.parametrize("window", ["5s", "soon", "2h", "''"])

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from modelyard_kserve.local import protocol
-from modelyard_kserve.local.loader import Column, LoadedModel
+from modelyard_kserve.local.runtimes import Column, LoadedModel
 
 MODEL = LoadedModel((Column("temp", "double"), Column("stops", "long", required=False)), lambda rows: rows)
 MIXED = LoadedModel(

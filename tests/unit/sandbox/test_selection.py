@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from modelyard.components import Component
 from modelyard.errors import ModelyardError, UsageError
 from modelyard_sandbox.order import Stopped, by_urgency, in_order, needs_of
-from modelyard_sandbox.selection import chosen, quantity, requests
+from modelyard_sandbox.selection import chosen, requests
 
 
 def part(name: str, **more: Any) -> Component:
@@ -61,19 +61,6 @@ def test_a_mistyped_component_is_said_with_the_one_that_was_meant() -> None:
         names("minimal", ("server",))
     with pytest.raises(UsageError, match="there is no profile 'huge'"):
         names("huge")
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("250m", 0.25), ("1", 1.0), (2, 2.0), ("64Mi", 64 * 2**20), ("1.5Gi", 1.5 * 2**30), ("3k", 3000.0)],
-)
-def test_quantities(text: Any, number: float) -> None:
-    assert quantity(text) == number
-
-
-def test_a_quantity_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="'a lot' is not a quantity"):
-        quantity("a lot")
 
 
 @given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 512)), max_size=5), st.integers(0, 3))

@@ -1,0 +1,271 @@
+"""HTTP/1.1 for a model server: whole requests in, whole answers out.
+
+A prediction takes a tenth of a millisecond, and so does what a server for everything does around it. In
+front of this one stands a proxy (Envoy, or Knative's), which speaks to slow and hostile callers; it keeps
+connections open and sends one request after the other. Parsing is httptools', as in uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from modelyard_kserve.local.asgi import BODY_LIMIT, Answer, Request
+
+#: Seconds that a body may take, and how many bytes give it a second more: who sends nothing, or next to
+#: nothing, holds no connection.
+BODY_SECONDS, BODY_RATE = 30.0, 128 * 1024
+#: The whole head; proxies send 60 KiB at most.
+_HEAD_LIMIT = 128 * 1024
+_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+Handle = Callable[[Request], Awaitable[Answer]]
+
+
+class HttpServer:
+    """Answers on a socket until it is told to stop.
+
+    Args:
+        handle: answers a request; what it raises is a 500.
+        started: runs before the first request.
+        stopped: runs after the last answer.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        *,
+        started: Callable[[], Awaitable[None]] | None = None,
+        stopped: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.handle, self._started, self._stopped = handle, started, stopped
+        self.connections: set[_Connection] = set()
+        self.ending = False
+        self._told: asyncio.Event | None = None
+
+    def run(self, *, linger: float = 0.0, grace: float, **where: Any) -> None:
+        """Serve until TERM or INT.
+
+        Args:
+            linger: seconds for which requests are taken after that.
+            grace: seconds that the last answers may take.
+            where: `path` of a Unix socket, or `host` and `port`.
+
+        Raises:
+            OSError: it can't listen there.
+        """
+        with contextlib.suppress(ImportError):
+            import uvloop
+
+            uvloop.run(self._run(linger, grace, where))
+            return
+        asyncio.run(self._run(linger, grace, where))
+
+    async def _run(self, linger: float, grace: float, where: Mapping[str, Any]) -> None:
+        told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, told.set)
+        if self._started is not None:
+            await self._started()
+        listen = loop.create_unix_server if "path" in where else loop.create_server
+        server = await listen(lambda: _Connection(self), **where)
+        await told.wait()
+        await asyncio.sleep(linger)
+        server.close()
+        await self._last_answers(grace)
+        if self._stopped is not None:
+            await self._stopped()
+
+    async def _last_answers(self, grace: float) -> None:
+        self.ending = True
+        for connection in list(self.connections):
+            connection.close_if_idle()
+        deadline = asyncio.get_running_loop().time() + grace
+        while self.connections and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: requests are answered in turn."""
+
+    def __init__(self, server: HttpServer) -> None:
+        import httptools
+
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: Any = None
+        self._waiting: deque[Request | Answer] = deque()
+        self._working: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._close_after = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._pieces: list[bytes] = []
+        self._size = self._head = 0
+        self._begun = False
+
+    # -- from the transport -----------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._server.connections.add(self)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._server.connections.discard(self)
+        self._stop_timer()
+        if self._working is not None:
+            self._working.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        import httptools
+
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(
+                Answer.error(400, "the request is no proper HTTP")
+                if self._head <= _HEAD_LIMIT
+                else Answer.error(431, f"the head of the request is larger than {_HEAD_LIMIT // 1024} KiB")
+            )
+            return
+        if self._begun:
+            self._give_time(len(data))
+
+    def eof_received(self) -> bool:
+        return False
+
+    # -- from the parser --------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._reset()
+        self._begun = True
+
+    def on_url(self, url: bytes) -> None:
+        self._count(url)
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(name, value)
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > BODY_LIMIT:
+            self._pieces.clear()  # and read on: who is still sending would not see the answer
+        else:
+            self._pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        self._begun = False
+        self._stop_timer()
+        if not self._parser.should_keep_alive():
+            self._close_after = True
+        if self._size > BODY_LIMIT:
+            self._take(Answer.error(413, f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB"))
+            return
+        path, _, query = self._url.partition(b"?")
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        method = self._parser.get_method().decode()
+        self._take(Request(method, _unquoted(path), query, self._headers, body))
+
+    def _count(self, *pieces: bytes) -> None:
+        self._head += sum(len(piece) for piece in pieces)
+        if self._head > _HEAD_LIMIT:
+            raise ValueError("a head without an end")  # ends the parser
+
+    # -- answers ----------------------------------------------------------------------------
+
+    def _take(self, request: Request | Answer) -> None:
+        self._waiting.append(request)
+        if self._working is None:
+            self._working = self._loop.create_task(self._work())
+        elif len(self._waiting) > 1:
+            self._transport.pause_reading()
+
+    async def _work(self) -> None:
+        while self._waiting:
+            request = self._waiting.popleft()
+            method = "GET"
+            if isinstance(request, Request):
+                method = request.method
+                answer = await answered(self._server.handle, request)
+            else:
+                answer = request
+            self._write(answer, method)
+            self._transport.resume_reading()
+        self._working = None
+        if self._close_after or self._server.ending:
+            self._transport.close()
+
+    def _write(self, answer: Answer, method: str) -> None:
+        try:
+            body = answer.body()
+        except (TypeError, ValueError) as fault:
+            answer = Answer.error(500, f"the model's answer can't be sent: {fault}")
+            body = answer.body()
+        lines = [_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n".encode()]
+        if "content-type" not in answer.headers:
+            lines.append(b"content-type: application/json\r\n")
+        for name, value in answer.headers.items():
+            lines.append(f"{name}: {value}\r\n".encode("latin-1", "replace"))
+        lines.append(b"content-length: %d\r\n\r\n" % len(body))
+        if method != "HEAD":
+            lines.append(body)
+        self._transport.write(b"".join(lines))
+
+    def _refuse(self, answer: Answer) -> None:
+        """The last thing said here."""
+        self._close_after = True
+        self._transport.pause_reading()
+        self._take(answer)
+
+    def close_if_idle(self) -> None:
+        """Close it unless something is to be answered."""
+        if self._working is None and not self._begun:
+            self._transport.close()
+
+    # -- patience ---------------------------------------------------------------------------
+
+    def _give_time(self, size: int) -> None:
+        """More time for a body of which something came."""
+        now = self._loop.time()
+        until = now + BODY_SECONDS if self._timer is None else self._timer.when() + size / BODY_RATE
+        self._stop_timer()
+        self._timer = self._loop.call_at(until, self._gone)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _gone(self) -> None:
+        self._refuse(Answer.error(408, f"the body did not come within {BODY_SECONDS:.0f} s"))
+
+
+async def answered(handle: Handle, request: Request) -> Answer:
+    """The answer to a request, whatever happens; callers get no traceback."""
+    try:
+        return await handle(request)
+    except (Exception, SystemExit) as fault:  # a model that says sys.exit() does not mean us
+        import traceback
+
+        traceback.print_exc()
+        said = " ".join(str(fault).split())[:300]
+        return Answer.error(500, ": ".join(filter(None, [type(fault).__name__, said])))
+
+
+def _unquoted(path: bytes) -> str:
+    if b"%" in path:
+        from urllib.parse import unquote
+
+        return unquote(path.decode("latin-1"))
+    return path.decode("latin-1")

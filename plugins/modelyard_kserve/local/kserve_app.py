@@ -1,0 +1,215 @@
+"""V1 and V2 for a project's own `kserve.Model` classes, which are used as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from modelyard_kserve.local import by_name
+from modelyard_kserve.local.asgi import Answer, Request
+
+_BINARY = "inference-header-content-length"
+
+
+class KserveApp:
+    """Answers for the models that a program handed to KServe's ModelServer.
+
+    Args:
+        name: of the endpoint; a single model answers under it, too, whatever it calls itself.
+        version: of the model.
+        models: by the names that they have.
+    """
+
+    def __init__(self, name: str, version: str, models: Mapping[str, Any]) -> None:
+        self._version = version
+        self._models = dict(models)
+        if len(models) == 1:
+            self._models.setdefault(name, next(iter(models.values())))
+        # One thread: KServe calls what is not async on its event loop, so never two at a time.
+        self._thread = ThreadPoolExecutor(1)
+
+    async def __call__(self, request: Request) -> Answer:
+        """Route by path."""
+        path = request.path
+        for prefix, suffix, asked in (
+            ("/v1/models/", ":predict", self._v1),
+            ("/v1/models/", ":explain", functools.partial(self._v1, explain=True)),
+            ("/v2/models/", "/infer", self._v2),
+        ):
+            if request.method == "POST" and path.startswith(prefix) and path.endswith(suffix):
+                name = path[len(prefix) : -len(suffix)]
+                model = self._models.get(name)
+                if model is None:
+                    return self._unknown(name)
+                return await self._guarded(asked(name, model, request))
+        if request.method != "GET":
+            return Answer.error(405 if path in ("/", "/v1/models") else 404, f"there is nothing at {path}")
+        return await self._got(path)
+
+    async def _got(self, path: str) -> Answer:
+        fixed = {
+            "/": {"status": "alive"},
+            "/v1/models": {"models": list(self._models)},
+            "/v2": {"name": "modelyard", "version": "2", "extensions": []},
+            "/v2/health/live": {"live": True},
+            "/v2/models": {"models": list(self._models)},
+        }
+        if path in fixed:
+            return Answer(200, fixed[path])
+        if path == "/v2/health/ready":
+            ready = all([await model.healthy() for model in self._models.values()])
+            return Answer(200 if ready else 503, {"ready": ready})
+        for prefix in ("/v1/models/", "/v2/models/"):
+            if path.startswith(prefix):
+                name = path.removeprefix(prefix).removesuffix("/ready")
+                model = self._models.get(name)
+                if model is None:
+                    return self._unknown(name)
+                if prefix == "/v2/models/" and not path.endswith("/ready"):
+                    return Answer(200, self._described(name, model))
+                ready = bool(await model.healthy())
+                return Answer(200 if ready else 503, {"name": name, "ready": ready})
+        return Answer.error(404, f"there is nothing at {path}")
+
+    def _described(self, name: str, model: Any) -> dict[str, Any]:
+        return {
+            "name": name,
+            "versions": [self._version],
+            "platform": type(model).__name__,
+            "inputs": model.get_input_types(),
+            "outputs": model.get_output_types(),
+        }
+
+    def _unknown(self, name: str) -> Answer:
+        return Answer.error(404, f"there is no model '{name}'; there are: {', '.join(self._models)}")
+
+    # -- asking -----------------------------------------------------------------------------
+
+    async def _v1(self, name: str, model: Any, request: Request, explain: bool = False) -> Answer:
+        del name
+        body = request.json()
+        if not isinstance(body, dict):
+            raise _CallersFault("the body is not a JSON object")
+        try:
+            said, headers = await self._said(model, body, request, explain)
+        except KeyError as fault:
+            if fault.args[:1] in (("instances",), ("inputs",)) and fault.args[0] not in body:
+                raise _CallersFault(f"the body needs '{fault.args[0]}'") from None
+            raise
+        key = "explanations" if explain else "predictions"
+        value = _plain(said)
+        return Answer(200, value if isinstance(value, (dict, bytes)) else {key: value}, headers)
+
+    async def _v2(self, name: str, model: Any, request: Request) -> Answer:
+        asked = _infer_request(name, request)
+        said, headers = await self._said(model, asked, request, False)
+        if hasattr(said, "to_rest"):
+            said, json_size = said.to_rest()
+            if json_size is not None:
+                headers = {
+                    **headers,
+                    _BINARY: str(json_size),
+                    "content-type": "application/octet-stream",
+                }
+            return Answer(200, said, headers)
+        if isinstance(said, (dict, bytes)):
+            return Answer(200, _plain(said), headers)
+        columns = (
+            {str(c): said[c].to_numpy() for c in said} if hasattr(said, "columns") else {"output-0": said}
+        )
+        outputs = by_name.to_v2(columns)
+        who = {"model_name": name, "model_version": self._version, "id": asked.id}
+        return Answer(200, {**who, "outputs": outputs}, headers)
+
+    async def _said(
+        self, model: Any, body: Any, request: Request, explain: bool
+    ) -> tuple[Any, dict[str, str]]:
+        """What the model answers, step by step as KServe goes, and the headers that it sets."""
+        if not model.ready:
+            raise _NotReady(f"the model '{model.name}' is not ready")
+        headers, back = dict(request.headers), {}  # type: ignore[var-annotated]
+        given = (headers, back) if getattr(model, "required_response_headers", False) else (headers,)
+        if not hasattr(model, "preprocess"):  # an InferenceModel, which does everything itself
+            said = await self._call(model, body, headers)
+            said = said[0] if isinstance(said, tuple) else said
+        else:
+            payload = model.validate(await self._call(model.preprocess, body, headers))
+            if explain:
+                said = await self._call(model.explain, payload, headers)
+            else:
+                said = await self._call(model.predict, payload, *given)
+            said = await self._call(model.postprocess, said, *given)
+        if inspect.isasyncgen(said) or inspect.isgenerator(said):
+            raise NotImplementedError("answers in pieces are not served here")
+        return said, {str(key): str(value) for key, value in back.items()}
+
+    async def _call(self, function: Any, *given: Any) -> Any:
+        """Await it, or run it in the thread: a slow one must not keep others from being asked."""
+        called = function if inspect.isroutine(function) else type(function).__call__
+        if inspect.iscoroutinefunction(called):
+            return await function(*given)
+        loop = asyncio.get_running_loop()
+        said = await loop.run_in_executor(self._thread, functools.partial(function, *given))
+        return await said if inspect.isawaitable(said) else said
+
+    async def _guarded(self, answering: Any) -> Answer:
+        """The answer; what KServe's errors mean as a status. Others are the model's fault, and a 500."""
+        from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
+
+        try:
+            made: Answer = await answering
+        except (_CallersFault, InvalidInput) as fault:
+            return Answer.error(400, _sentence(fault))
+        except ModelNotFound as fault:
+            return Answer.error(404, _sentence(fault))
+        except (_NotReady, ModelNotReady) as fault:
+            return Answer.error(503, _sentence(fault))
+        except Exception as fault:
+            status = getattr(fault, "status_code", None)  # an HTTPException of FastAPI or Starlette
+            if isinstance(status, int) and 400 <= status < 600:
+                said = getattr(fault, "detail", "") or _sentence(fault)
+                return Answer(status, {"error": said})
+            raise
+        return made
+
+
+class _CallersFault(Exception):
+    pass
+
+
+class _NotReady(Exception):
+    pass
+
+
+def _infer_request(name: str, request: Request) -> Any:
+    from kserve.protocol.infer_type import InferRequest
+    from kserve.protocol.rest.v2_datamodels import InferenceRequest
+    from pydantic import ValidationError
+
+    try:
+        if _BINARY in request.headers:
+            return InferRequest.from_bytes(request.body, int(request.headers[_BINARY]), name)
+        return InferRequest.from_inference_request(InferenceRequest.model_validate(request.json()), name)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the body"
+        raise _CallersFault(f"{place}: {first['msg']}") from None
+    except ValueError as fault:
+        raise _CallersFault(_sentence(fault)) from None
+
+
+def _plain(value: Any) -> Any:
+    """JSON out of what models like to answer, however deep arrays and tables lie in it."""
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        return value.to_dict("records")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return value if isinstance(value, bytes) else by_name.plain(value)
+
+
+def _sentence(fault: Exception) -> str:
+    return " ".join(str(fault).split())[:500]

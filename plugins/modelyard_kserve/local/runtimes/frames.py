@@ -1,0 +1,75 @@
+"""Rows as a DataFrame, with the dtypes that a model's signature states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelyard_kserve.local.runtimes.base import Column
+
+_WORDS = {"boolean": "true or false", "string": "text", "datetime": "an ISO 8601 time"}
+_NUMBERS = {"double", "float", "long", "integer"}
+
+
+def frame(columns: Sequence[Column], values: Mapping[str, Sequence[Any]]) -> Any:
+    """A DataFrame out of one list per column, with the dtypes that the signature states.
+
+    Raises:
+        ValueError: a value does not fit its column; the sentence names row and column.
+    """
+    import pandas as pd
+
+    return pd.DataFrame({c.name: _array(c, values[c.name]) for c in columns}, copy=False)
+
+
+def _array(column: Column, values: Sequence[Any]) -> Any:
+    import numpy as np
+
+    if column.kind in _NUMBERS:
+        try:
+            # A missing number makes a float column, as everywhere in pandas.
+            given = np.array([np.nan if v is None else v for v in values])
+        except ValueError:
+            raise _misfit(column, values, (int, float)) from None
+        # NumPy would read numbers out of texts, and a row's list as a second axis.
+        if given.ndim != 1 or given.dtype.kind not in "iufb":
+            raise _misfit(column, values, (int, float))
+        if column.kind in ("long", "integer") and not (given.dtype.kind == "f" and np.isnan(given).any()):
+            return _whole(column, values, given)
+        return given.astype(float)
+    if column.kind == "boolean":
+        if not all(isinstance(value, bool) or value is None for value in values):
+            raise _misfit(column, values, (bool,))
+        return np.array(values, dtype=bool if None not in values else object)
+    if column.kind == "datetime":
+        import pandas as pd
+
+        try:
+            return pd.to_datetime(pd.Series(values), format="ISO8601").to_numpy()
+        except (TypeError, ValueError):
+            raise _misfit(column, values, (str,)) from None
+    if not all(isinstance(value, str) or value is None for value in values):
+        raise _misfit(column, values, (str,))
+    return np.array(values, dtype=object)
+
+
+def _whole(column: Column, values: Sequence[Any], given: Any) -> Any:
+    """The column as 64-bit integers; cutting off a fraction would answer another question."""
+    import numpy as np
+
+    if given.dtype.kind == "f":
+        wrong = np.flatnonzero((given != np.trunc(given)) | (np.abs(given) >= 2.0**63))
+        if wrong.size:
+            value = values[wrong[0]]
+            raise ValueError(f"row {wrong[0]}, column '{column.name}': {value!r:.60} is not a whole number")
+    return given.astype(np.int64)
+
+
+def _misfit(column: Column, values: Sequence[Any], fits: tuple[type, ...]) -> ValueError:
+    wanted = _WORDS.get(column.kind, "a number")
+    for row, value in enumerate(values):
+        if value is not None and (
+            not isinstance(value, fits) or (isinstance(value, bool) and bool not in fits)
+        ):
+            return ValueError(f"row {row}, column '{column.name}': {value!r:.60} is not {wanted}")
+    return ValueError(f"column '{column.name}' does not hold {wanted}")

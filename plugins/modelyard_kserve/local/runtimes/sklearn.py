@@ -1,0 +1,78 @@
+"""scikit-learn's models: skops files always, pickles when they are trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from modelyard.errors import ConfigError
+from modelyard_kserve.local.runtimes.base import LoadedModel, found, unloadable
+from modelyard_kserve.trust import CONSENT
+
+#: skops content may hold types below these; anything else must be asked for by name.
+_TRUSTED_PREFIXES = (*("sklearn.", "numpy.", "scipy.", "builtins.", "collections.", "functools.", "pandas."),)
+_FILES = ("*.skops", "*.joblib", "*.pkl", "*.pickle")
+
+
+def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
+    """The one model in a folder, or that its MLmodel names."""
+    file, columns, flavor = found(folder, "sklearn", _FILES, key="pickled_model")
+    if file.suffix == ".skops":
+        model = _from_skops(file, trusted, flavor.get("skops_trusted_types") or ())
+    else:
+        model = _from_pickle(file, trusted)
+    return LoadedModel(columns, answer(model, probabilities))
+
+
+def answer(model: Any, probabilities: bool) -> Callable[[Any], Any]:
+    """What such a model is asked by.
+
+    Raises:
+        ConfigError: `model-unloadable`: it gives no probabilities, and they are wanted.
+    """
+    if not probabilities:
+        predict: Callable[[Any], Any] = model.predict
+        return predict
+    if not hasattr(model, "predict_proba"):
+        raise ConfigError(
+            "model-unloadable",
+            f"PREDICT_PROBA is set, but a {type(model).__name__} gives no probabilities",
+            "take PREDICT_PROBA out of the InferenceService",
+        )
+    predict_proba: Callable[[Any], Any] = model.predict_proba
+    return predict_proba
+
+
+def _from_pickle(file: Path, trusted: bool) -> Any:
+    if not trusted:
+        raise unloadable(
+            file,
+            "it is a pickle, which runs code when it is loaded, and does not come from the registry; "
+            f"{CONSENT}",
+        )
+    if file.suffix == ".joblib":
+        import joblib  # type: ignore[import-untyped,unused-ignore]
+
+        return joblib.load(file)
+    import pickle
+
+    with file.open("rb") as opened:
+        return pickle.load(opened)
+
+
+def _from_skops(file: Path, registered: bool, asked: Sequence[str]) -> Any:
+    import skops.io
+
+    needed = skops.io.get_untrusted_types(file=file)
+    strange = [name for name in needed if not _is_trusted(name, registered)]
+    if strange:
+        raise unloadable(file, f"it holds types that are not trusted: {', '.join(strange[:5])}")
+    return skops.io.load(file, trusted=[*asked, *needed] if asked else needed)
+
+
+def _is_trusted(name: str, registered: bool) -> bool:
+    """Of files that nobody registered only classes are: some functions (`builtins.exec`) run anything."""
+    import pydoc
+
+    return name.startswith(_TRUSTED_PREFIXES) and (registered or isinstance(pydoc.locate(name), type))

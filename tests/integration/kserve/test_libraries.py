@@ -1,0 +1,272 @@
+"""Models of other libraries, trained here, served from their own files, asked by V1 and V2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modelyard.errors import ModelyardError
+
+X = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+Y = (X[:, 0] + X[:, 1] > 0).astype(int)
+ROWS = X[:4].astype(float).tolist()
+
+
+@pytest.fixture
+def ask(project: Any, post: Callable[..., Any]) -> Callable[..., Any]:
+    """Ask an endpoint with V1's instances or V2's inputs; gives the status and the body."""
+
+    def asked(name: str, path: str, body: Any) -> tuple[int, Any]:
+        url = project.server.get(name).url
+        status, _, text = post(url, path, json.dumps(body).encode())
+        return status, json.loads(text)
+
+    return asked
+
+
+def v1(name: str) -> str:
+    return f"/v1/models/{name}:predict"
+
+
+def v2(name: str) -> str:
+    return f"/v2/models/{name}/infer"
+
+
+def flat(rows: Any, datatype: str = "FP32", name: str = "x") -> dict[str, Any]:
+    array = np.asarray(rows)
+    return {"name": name, "shape": list(array.shape), "datatype": datatype, "data": array.ravel().tolist()}
+
+
+def of(format_: str) -> dict[str, Any]:
+    return {"modelFormat": {"name": format_}}
+
+
+def boosted(folder: Path, name: str, table: Any = X) -> Any:
+    import xgboost
+
+    booster = xgboost.train({"max_depth": 2}, xgboost.DMatrix(table, Y), 5)
+    folder.mkdir(exist_ok=True)
+    booster.save_model(folder / name)
+    return booster
+
+
+def graph(folder: Path, file: str = "model.onnx") -> None:
+    """Two inputs, two outputs: the sum of `left` and `right`, and whether it is positive."""
+    from onnx import TensorProto, checker, helper, save
+
+    value = helper.make_tensor_value_info
+    made = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("Add", ["left", "right"], ["sum"]),
+                helper.make_node("Greater", ["sum", "zero"], ["positive"]),
+            ],
+            "sums",
+            [value("left", TensorProto.FLOAT, ["n", 2]), value("right", TensorProto.FLOAT, ["n", 2])],
+            [value("sum", TensorProto.FLOAT, ["n", 2]), value("positive", TensorProto.BOOL, ["n", 2])],
+            [helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0])],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    checker.check_model(made)
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    save(made, folder / file)
+
+
+# -- boosters -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["bst", "json", "ubj"])
+def test_xgboosts_files_answer_as_the_booster_does(
+    project: Any, ask: Callable[..., Any], tmp_path: Path, ending: str
+) -> None:
+    import xgboost
+
+    name = f"xgb-{ending}"
+    booster = boosted(tmp_path / "model", f"model.{ending}")
+    project.apply(name, str(tmp_path / "model"), **of("xgboost"))
+    wanted = booster.predict(xgboost.DMatrix(X[:4])).tolist()
+    status, said = ask(name, v1(name), {"instances": ROWS})
+    assert (status, said["predictions"]) == (200, pytest.approx(wanted))
+    status, said = ask(name, v2(name), {"inputs": [flat(ROWS)]})
+    assert (status, said["outputs"][0]["data"]) == (200, pytest.approx(wanted))
+
+
+def test_xgboosts_features_are_columns(project: Any, ask: Callable[..., Any], tmp_path: Path) -> None:
+    import xgboost
+
+    table = pd.DataFrame(X, columns=["a", "b", "c"])
+    booster = boosted(tmp_path / "model", "model.json", table)
+    project.apply("named", str(tmp_path / "model"), **of("xgboost"))
+    wanted = booster.predict(xgboost.DMatrix(table[:2])).tolist()
+    rows = table[:2].astype(float).to_dict("records")
+    status, said = ask("named", v1("named"), {"instances": rows})
+    assert (status, said["predictions"]) == (200, pytest.approx(wanted))
+    status, said = ask("named", v1("named"), {"instances": [{"a": 1.0, "b": 2.0}]})
+    assert (status, said) == (400, {"error": "row 0 lacks the column 'c'"})
+    status, said = ask("named", v1("named"), {"instances": [[1.0, 2.0]]})
+    assert (status, said) == (400, {"error": "row 0 has 2 values, the model takes 3 columns"})
+
+
+def test_an_mlflow_folder_is_read_by_the_format_that_is_named(
+    project: Any, ask: Callable[..., Any], tmp_path: Path
+) -> None:
+    import mlflow.xgboost
+    import xgboost
+    from mlflow.models import infer_signature
+
+    table = pd.DataFrame(X.astype(float), columns=["a", "b", "c"])
+    booster = xgboost.train({"max_depth": 2}, xgboost.DMatrix(table, Y), 5)
+    wanted = booster.predict(xgboost.DMatrix(table[:2]))
+    mlflow.xgboost.save_model(
+        booster,
+        str(tmp_path / "model"),
+        signature=infer_signature(table, wanted),
+        pip_requirements=["xgboost"],
+    )
+    project.apply("by-mlflow", str(tmp_path / "model"), **of("xgboost"))
+    status, said = ask("by-mlflow", v1("by-mlflow"), {"instances": table[:2].to_dict("records")})
+    assert (status, said["predictions"]) == (200, pytest.approx(wanted.tolist()))
+
+
+@pytest.mark.parametrize("ending", ["bst", "txt"])
+def test_lightgbms_files_answer_as_the_booster_does(
+    project: Any, ask: Callable[..., Any], tmp_path: Path, ending: str
+) -> None:
+    import lightgbm
+
+    name, folder = f"lgb-{ending}", tmp_path / "model"
+    folder.mkdir()
+    (folder / "requirements.txt").write_text("lightgbm\n")
+    booster = lightgbm.train(
+        {"objective": "binary", "verbose": -1, "num_threads": 1}, lightgbm.Dataset(X, Y), 5
+    )
+    booster.save_model(folder / f"model.{ending}")
+    project.apply(name, str(folder), **of("lightgbm"))
+    wanted = booster.predict(X[:4].astype(float)).tolist()
+    status, said = ask(name, v1(name), {"instances": ROWS})
+    assert (status, said["predictions"]) == (200, pytest.approx(wanted))
+    status, said = ask(name, v2(name), {"inputs": [flat(ROWS, "FP64")]})
+    assert (status, said["outputs"][0]["data"]) == (200, pytest.approx(wanted))
+    status, said = ask(name, v1(name), {"instances": [[1.0]]})
+    assert (status, said) == (400, {"error": "the rows have 1 values, the model takes 3 features"})
+
+
+# -- ONNX -----------------------------------------------------------------------------------
+
+
+def test_an_onnx_graph_has_its_inputs_and_outputs_by_name(
+    project: Any, ask: Callable[..., Any], tmp_path: Path
+) -> None:
+    graph(tmp_path / "model")
+    endpoint = project.apply("sums", str(tmp_path / "model"), **of("onnx"))
+    left, right = [[1, 2], [3, 4]], [[0.5, -9], [1, 1]]
+    instances = [{"left": a, "right": b} for a, b in zip(left, right)]
+    assert ask("sums", v1("sums"), {"instances": instances}) == (
+        200,
+        {
+            "predictions": [
+                {"sum": [1.5, -7.0], "positive": [True, False]},
+                {"sum": [4.0, 5.0], "positive": [True, True]},
+            ]
+        },
+    )
+    inputs = [flat(right, name="right"), flat(left, "INT64", "left")]
+    status, said = ask("sums", v2("sums"), {"id": "one", "inputs": inputs})
+    assert (status, said["id"]) == (200, "one")
+    assert said["outputs"] == [
+        {"name": "sum", "shape": [2, 2], "datatype": "FP32", "data": [1.5, -7.0, 4.0, 5.0]},
+        {"name": "positive", "shape": [2, 2], "datatype": "BOOL", "data": [True, False, True, True]},
+    ]
+    import httpx
+
+    described = httpx.get(f"{endpoint.url}/v2/models/sums").json()
+    assert described["platform"] == "onnx"
+    assert described["inputs"] == [
+        {"name": name, "datatype": "FP32", "shape": [-1, 2]} for name in ("left", "right")
+    ]
+    assert [one["datatype"] for one in described["outputs"]] == ["FP32", "BOOL"]
+
+
+@pytest.mark.parametrize(
+    ("instances", "said"),
+    [
+        ([[1, 2]], "the model has 2 inputs, so each instance is an object with left, right"),
+        ([{"left": [1, 2]}], "row 0 lacks the input 'right'"),
+        ([{"left": [1], "right": [1]}], "input 'left' has the shape [1, 1], the model takes [-1, 2]"),
+        ([{"left": [1, "b"], "right": [1, 2]}], "input 'left': 'b' is not a number"),
+        ([{"left": [1, [2]], "right": [1, 2]}], "input 'left': its lists differ in length"),
+    ],
+)
+def test_what_does_not_fit_an_onnx_graph_is_named(
+    project: Any, ask: Callable[..., Any], tmp_path: Path, instances: Any, said: str
+) -> None:
+    if "refusing" not in [one.name for one in project.server.endpoints()]:
+        graph(project.context.root / "sums")
+        project.apply("refusing", "sums", **of("onnx"))
+    assert ask("refusing", v1("refusing"), {"instances": instances}) == (400, {"error": said})
+
+
+def test_tritons_folder_with_the_highest_version_is_taken(
+    project: Any, ask: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "model" / "9").mkdir(parents=True)
+    (tmp_path / "model" / "9" / "model.onnx").write_bytes(b"old")
+    graph(tmp_path / "model", "10/model.onnx")
+    (tmp_path / "model" / "config.pbtxt").write_text('name: "sums"')
+    project.apply("versions", str(tmp_path / "model"), **of("onnx"))
+    asked = {"instances": [{"left": [1, 1], "right": [1, 1]}]}
+    assert ask("versions", v1("versions"), asked)[0] == 200
+
+
+# -- what can't be served -------------------------------------------------------------------
+
+
+def refused(project: Any, folder: Path, format_: str) -> str:
+    with pytest.raises(ModelyardError) as caught:
+        project.apply("refused", str(folder), **of(format_))
+    assert caught.value.code == "revision-failed"
+    message: str = caught.value.message
+    assert "\n" not in message
+    return message
+
+
+def test_the_wrong_format_is_named_with_the_right_one(project: Any, tmp_path: Path) -> None:
+    boosted(tmp_path / "model", "model.ubj")
+    said = refused(project, tmp_path / "model", "onnx")
+    assert "no onnx model (*.onnx) is in it; it looks like xgboost: say so in modelFormat" in said
+
+
+def test_two_files_are_named(project: Any, tmp_path: Path) -> None:
+    boosted(tmp_path / "model", "a.bst")
+    boosted(tmp_path / "model", "b.json")
+    said = refused(project, tmp_path / "model", "xgboost")
+    assert "it holds 2 model files (a.bst, b.json); one of *.bst, *.json, *.ubj is needed" in said
+
+
+@pytest.mark.parametrize(
+    ("format_", "file"), [("xgboost", "m.ubj"), ("lightgbm", "m.bst"), ("onnx", "m.onnx")]
+)
+def test_a_broken_file_is_one_sentence(project: Any, tmp_path: Path, format_: str, file: str) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / file).write_bytes(b"tree\nbut torn")
+    assert " can't be loaded: " in refused(project, tmp_path / "model", format_)
+
+
+def test_a_missing_library_names_what_to_install(project: Any, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "saved_model.pb").write_bytes(b"")
+    try:
+        import tensorflow  # noqa: F401
+    except ModuleNotFoundError:
+        said = refused(project, tmp_path / "model", "tensorflow")
+        assert "tensorflow is not installed: pip install tensorflow" in said
+    else:
+        pytest.skip("TensorFlow is installed")

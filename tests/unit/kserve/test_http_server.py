@@ -1,0 +1,201 @@
+"""HTTP as a proxy speaks it, and what is said to who speaks it badly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("httptools")
+
+from modelyard_kserve.local import http_server
+from modelyard_kserve.local.asgi import Answer, Request
+from modelyard_kserve.local.http_server import HttpServer
+
+
+async def echo(request: Request) -> Answer:
+    """What came, back again."""
+    if request.path == "/fails":
+        raise RuntimeError("a secret\nof two lines")
+    if request.path == "/unsendable":
+        return Answer(200, object())
+    if request.path == "/bytes":
+        return Answer(201, b"raw", {"content-type": "text/plain", "x-name": "späte"})
+    said = {"method": request.method, "path": request.path, "size": len(request.body)}
+    return Answer(200, {**said, "query": request.query.decode(), "kind": request.headers.get("kind")})
+
+
+Asked = Callable[..., Awaitable[bytes]]
+
+
+def talk(tmp_path: Path, conversation: Callable[[Asked], Awaitable[None]], handle: Any = echo) -> None:
+    """Run a conversation with a server; `asked(*pieces)` sends them and gives all that comes until it closes
+    or nothing more comes."""
+
+    async def run() -> None:
+        path = str(tmp_path / "http.sock")
+        serving = HttpServer(handle)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(lambda: http_server._Connection(serving), path)
+
+        async def asked(*pieces: bytes, pause: float = 0.0, seconds: float = 0.3) -> bytes:
+            reader, writer = await asyncio.open_unix_connection(path)
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(pause)
+            said = b""
+            try:
+                while piece := await asyncio.wait_for(reader.read(1 << 20), seconds):
+                    said += piece
+            except asyncio.TimeoutError:
+                said += b"<open>"
+            writer.close()
+            return said
+
+        try:
+            await conversation(asked)
+        finally:
+            server.close()
+
+    asyncio.run(run())
+
+
+def test_a_request_in_pieces_and_several_in_one(tmp_path: Path) -> None:
+    post = b"POST /a%20b?c=d HTTP/1.1\r\nhost: x\r\nKind: V2\r\ncontent-length: 4\r\n\r\nbody"
+
+    async def conversation(asked: Asked) -> None:
+        whole = await asked(post)
+        assert whole.startswith(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
+        assert b'{"method":"POST","path":"/a b","size":4,"query":"c=d","kind":"V2"}' in whole
+        assert whole.endswith(b"<open>"), "the connection stays for the next request"
+        assert await asked(*(post[n : n + 1] for n in range(len(post)))) == whole
+        assert (await asked(post * 3)).count(b"HTTP/1.1 200 OK") == 3
+        chunked = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        assert b'"size":5' in await asked(chunked, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+
+    talk(tmp_path, conversation)
+
+
+def test_the_connection_ends_for_who_wants_it(tmp_path: Path) -> None:
+    async def conversation(asked: Asked) -> None:
+        for head in (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"):
+            said = await asked(head)
+            assert said.startswith(b"HTTP/1.1 200")
+            assert not said.endswith(b"<open>")
+        head_only = await asked(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"content-length: " in head_only
+        assert head_only.endswith(b"\r\n\r\n<open>")
+
+    talk(tmp_path, conversation)
+
+
+def test_faults_are_a_sentence_without_a_traceback(tmp_path: Path, capsys: Any) -> None:
+    async def conversation(asked: Asked) -> None:
+        def get(path: bytes) -> bytes:
+            return b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n"
+
+        failed = await asked(get(b"/fails"))
+        assert failed.startswith(b"HTTP/1.1 500")
+        assert b'{"error":"RuntimeError: a secret of two lines"}' in failed
+        assert b"can't be sent" in await asked(get(b"/unsendable"))
+        raw = await asked(get(b"/bytes"))
+        assert b"content-type: text/plain\r\nx-name: sp\xe4te\r\n" in raw
+        for nonsense in (
+            b"\x00\x01\x02\r\n\r\n",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"POST / HTTP/1.1\r\ncontent-length: -4\r\n\r\n",
+        ):
+            said = await asked(nonsense)
+            assert said.startswith(b"HTTP/1.1 400"), said
+            assert not said.endswith(b"<open>")
+        long = await asked(b"GET / HTTP/1.1\r\nhost: x\r\nx-long: " + b"a" * 200_000 + b"\r\n\r\n")
+        assert long.startswith(b"HTTP/1.1 431")
+
+    talk(tmp_path, conversation)
+    assert "Traceback" in capsys.readouterr().err, "whoever runs the server sees it"
+
+
+def test_a_body_that_is_too_large_is_refused_whole(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(http_server, "BODY_LIMIT", 1000)
+
+    async def conversation(asked: Asked) -> None:
+        large = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n"
+        said = await asked(large, b"a" * 2500, b"a" * 2500, pause=0.01)
+        assert said.startswith(b"HTTP/1.1 413")
+        assert b'"size":4' in await asked(large + b"a" * 5000 + large.replace(b"5000", b"4") + b"abcd")
+
+    talk(tmp_path, conversation)
+
+
+def test_a_body_that_does_not_come_is_given_up_and_a_slow_one_is_not(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(http_server, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(http_server, "BODY_RATE", 10)
+
+    async def conversation(asked: Asked) -> None:
+        head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 40\r\n\r\n"
+        never = await asked(head, seconds=2)
+        assert never.startswith(b"HTTP/1.1 408")
+        assert not never.endswith(b"<open>")
+        slow = await asked(head, *[b"a" * 10] * 4, pause=0.15)
+        assert slow.startswith(b"HTTP/1.1 200")
+        assert b"408" not in await asked(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"), (
+            "between requests there is no hurry"
+        )
+
+    talk(tmp_path, conversation)
+
+
+_PROGRAM = """
+import asyncio, sys
+from modelyard_kserve.local.asgi import Answer
+from modelyard_kserve.local.http_server import HttpServer
+async def slow(request):
+    await asyncio.sleep(float(request.path[1:]))
+    return Answer(200, {})
+async def said(word):
+    print(word, flush=True)
+serving = HttpServer(slow, started=lambda: said("started"), stopped=lambda: said("stopped"))
+serving.run(path=sys.argv[1], grace=5)
+"""
+
+
+def test_term_waits_for_the_answers_that_are_under_way(tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    server = subprocess.Popen([sys.executable, "-c", _PROGRAM, str(path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "started\n"
+        deadline = time.monotonic() + 10
+        while not path.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+        async def ask() -> bytes:
+            idle_reader, idle = await asyncio.open_unix_connection(str(path))
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(b"GET /0.8 HTTP/1.1\r\nhost: x\r\n\r\n")
+            await asyncio.sleep(0.2)
+            os.kill(server.pid, signal.SIGTERM)
+            assert await asyncio.wait_for(idle_reader.read(), 5) == b"", "who asks nothing is sent away"
+            said = await asyncio.wait_for(reader.read(), 5)
+            idle.close()
+            writer.close()
+            return said
+
+        assert asyncio.run(ask()).startswith(b"HTTP/1.1 200")
+        assert server.wait(10) == 0
+        assert server.stdout.read() == "stopped\n"
+    finally:
+        server.kill()
+        server.wait()

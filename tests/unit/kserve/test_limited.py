@@ -1,0 +1,96 @@
+"""So many requests at once, the others in turn; and what is said when nothing moves."""
+
+from __future__ import annotations
+
+import asyncio
+
+from modelyard_kserve.local import limited
+from modelyard_kserve.local.asgi import Answer, Request
+from modelyard_kserve.local.limited import Limited
+
+ASK = Request("POST", "/v1/models/a:predict", b"", {}, b"{}")
+LIVE = Request("GET", "/v2/health/live", b"", {}, b"")
+
+
+class Model:
+    """Answers when it is told to; knows how many it worked on at once."""
+
+    def __init__(self) -> None:
+        self.inside = self.most = 0
+        self.go = asyncio.Event()
+
+    async def __call__(self, request: Request) -> Answer:
+        if request.method == "GET":
+            return Answer(200, {"live": True})
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        await self.go.wait()
+        await asyncio.sleep(0)
+        self.inside -= 1
+        return Answer(200, {})
+
+
+def test_so_many_at_once_and_everybody_has_a_turn() -> None:
+    async def run(most: int) -> tuple[int, set[int]]:
+        model = Model()
+        app = Limited(model, most, 300.0)
+        asked = [asyncio.create_task(app(ASK)) for _ in range(9)]
+        await asyncio.sleep(0.01)
+        model.go.set()
+        return model.most, {answer.status for answer in await asyncio.gather(*asked)}
+
+    assert asyncio.run(run(2)) == (2, {200})
+    assert asyncio.run(run(0)) == (9, {200})
+
+
+def test_a_full_queue_refuses_and_a_caller_who_leaves_frees_a_place() -> None:
+    async def run() -> None:
+        model = Model()
+        app = Limited(model, 1, 300.0)
+        waiting = [asyncio.create_task(app(ASK)) for _ in range(1 + limited._QUEUE)]
+        await asyncio.sleep(0)
+        busy = await app(ASK)
+        assert (busy.status, busy.headers["retry-after"]) == (503, "1")
+        assert "wait for this model" in busy.value["error"]
+        assert (await app(LIVE)).status == 200, "health does not wait"
+        waiting[-1].cancel()
+        await asyncio.sleep(0)
+        late = asyncio.create_task(app(ASK))
+        model.go.set()
+        assert (await late).status == 200
+        assert {answer.status for answer in await asyncio.gather(*waiting[:-1])} == {200}
+
+    asyncio.run(run())
+
+
+def test_it_is_not_live_when_nothing_was_finished_for_as_long_as_an_answer_may_take() -> None:
+    async def run() -> None:
+        model = Model()
+        app = Limited(model, 0, 0.05)
+        assert (await app(LIVE)).status == 200
+        stuck = asyncio.create_task(app(ASK))
+        await asyncio.sleep(0.01)
+        assert (await app(LIVE)).status == 200
+        await asyncio.sleep(0.06)
+        assert (await app(LIVE)).value == {"live": False}
+        model.go.set()
+        await stuck
+        assert (await app(LIVE)).status == 200
+
+    asyncio.run(run())
+
+
+def test_a_queue_that_moves_is_live_however_long_it_is() -> None:
+    async def run() -> None:
+        async def slow(request: Request) -> Answer:
+            if request.method == "POST":
+                await asyncio.sleep(0.03)
+            return Answer(200, {"live": True})
+
+        app = Limited(slow, 1, 0.1)
+        asked = [asyncio.create_task(app(ASK)) for _ in range(8)]
+        while not all(task.done() for task in asked):
+            assert (await app(LIVE)).status == 200
+            await asyncio.sleep(0.01)
+
+    asyncio.run(run())

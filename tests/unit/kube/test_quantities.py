@@ -1,0 +1,30 @@
+"""Amounts of processors and memory, as Kubernetes writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modelyard.kube.quantities import quantity
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("250m", 0.25),
+        ("1", 1.0),
+        (2, 2.0),
+        ("64Mi", 64 * 2**20),
+        ("1.5Gi", 1.5 * 2**30),
+        ("3k", 3000.0),
+        ("2e3", 2000.0),
+    ],
+)
+def test_quantities(text: Any, number: float) -> None:
+    assert quantity(text) == number
+
+
+def test_a_quantity_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="'a lot' is not a quantity"):
+        quantity("a lot")
