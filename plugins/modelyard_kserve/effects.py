@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modelyard.kube.quantities import quantity
 from modelyard_kserve.commands import command_of, container_of
 from modelyard_kserve.documents import Level, Place, Said
+from modelyard_kserve.local import resources
 from modelyard_kserve.local.runtimes import FORMATS
 from modelyard_kserve.rules import LEGACY, implementations
 
@@ -17,10 +20,12 @@ _HONOURED = {"model", *LEGACY, "logger", "canaryTrafficPercent", "minReplicas", 
 _HONOURED |= {"name", "timeout", "containerConcurrency", "scaleMetric", "scaleTarget"}
 #: Fields that change answers: to ignore them would be a lie.
 _REFUSED = {"batcher", "workerSpec"}
-_HONOURED_OF_MODEL = {"modelFormat", "storageUri", "env", "protocolVersion", "name", "runtime"}
-_HONOURED_OF_CONTAINERS = {"name", "image", "command", "args", "env", "imagePullPolicy", "ports"}
+_HONOURED_OF_MODEL = {"modelFormat", "storageUri", "env", "protocolVersion", "name", "runtime", "resources"}
+_HONOURED_OF_CONTAINERS = {"name", "image", "command", "args", "env", "imagePullPolicy", "ports", "resources"}
 #: Knative's annotation: how long nobody may ask before a model with `minReplicas: 0` is ended.
 WINDOW = "autoscaling.knative.dev/window"
+#: Ours: `own` gives the model an environment with what its requirements.txt lists.
+REQUIREMENTS = "modelyard.dev/requirements"
 _NO_GATEWAY = "there is nothing in front of the pods that would do it"
 
 
@@ -75,6 +80,9 @@ def effects(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
         yield from _annotations(value)
         yield from _locally(spec)
         return
+    if REQUIREMENTS in (value["metadata"].get("annotations") or {}):
+        message = "has no effect on clusters: packages are those of the image"
+        yield Said(("metadata", "annotations", REQUIREMENTS), message, "warning")
     for name in ("predictor", "transformer", "explainer"):
         component = spec.get(name) or {}
         yield from on_clusters(("spec", name), component, mode)
@@ -112,6 +120,10 @@ def _annotations(value: Mapping[str, Any]) -> Iterator[Said]:
     if said is not None and not 6 <= (seconds_of(said) or 0) <= 3600:
         message = f"{said!r} is no time from 6s to 1h, after which an idle model is ended"
         yield Said(("metadata", "annotations", WINDOW), message, hint="write it as in 90s")
+    own = (value["metadata"].get("annotations") or {}).get(REQUIREMENTS)
+    if own not in (None, "own"):
+        message = f"{own!r:.40} is not 'own', which gives the model the packages that it lists"
+        yield Said(("metadata", "annotations", REQUIREMENTS), message, hint="leave it out for the project's")
 
 
 def seconds_of(duration: str) -> float | None:
@@ -159,6 +171,7 @@ def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[S
         if variable.get("valueFrom"):
             message = f"sets nothing here: only a cluster knows the value of {variable['name']}"
             yield Said((*at, "env", number, "valueFrom"), message, "warning")
+    yield from _limits_locally(at, model)
     yield from (_ignored((*at, key)) for key in model if key not in _HONOURED_OF_MODEL)
 
 
@@ -176,7 +189,28 @@ def _container_locally(at: Place, predictor: Mapping[str, Any]) -> Iterator[Said
         if variable.get("valueFrom"):
             message = f"sets nothing here: only a cluster knows the value of {variable['name']}"
             yield Said((*at, "env", number, "valueFrom"), message, "warning")
+    yield from _limits_locally(at, container)
     yield from (_ignored((*at, key)) for key in container if key not in _HONOURED_OF_CONTAINERS)
+
+
+def _limits_locally(at: Place, container: Mapping[str, Any]) -> Iterator[Said]:
+    """A process keeps some limits, in its own way; what it requests, nobody has to keep for it."""
+    at = (*at, "resources", "limits")
+    for name, said in ((container.get("resources") or {}).get("limits") or {}).items():
+        if name not in resources.KNOWN:
+            yield Said((*at, name), "limits nothing here", "warning")
+            continue
+        try:
+            if name == resources.GPU and quantity(said) % 1:
+                raise ValueError(f"{said!r:.40} is no whole number")
+            quantity(said)
+        except ValueError as fault:
+            yield Said((*at, name), str(fault))
+        if name == "cpu":
+            message = "is how many threads libraries start here, and no limit of the processor's time"
+            yield Said((*at, name), message, "info")
+        if name == "memory" and sys.platform != "linux":
+            yield Said((*at, name), "limits nothing on this system", "warning")
 
 
 def _ignored(at: Place) -> Said:

@@ -13,8 +13,9 @@ from modelyard.kube.quantities import quantity
 from modelyard.manifests import text_of
 from modelyard_kserve.commands import command_of, container_of
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted, invalid
-from modelyard_kserve.effects import WINDOW, seconds_of
+from modelyard_kserve.effects import REQUIREMENTS, WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
+from modelyard_kserve.local.resources import limits_of
 from modelyard_kserve.local.scaling import TARGETS, Scaling
 from modelyard_kserve.rules import LEGACY, implementations
 
@@ -47,6 +48,8 @@ class Manifest:
         timeout: seconds that an answer may take.
         concurrency: requests that a replica works on at once; 0: as many as come.
         env: environment of the model server.
+        limits: of its processor, memory and GPUs.
+        own_requirements: it runs with the packages that the model lists.
         command: what a custom predictor runs; empty: a model of ours to load.
         spec_digest: identifies everything that makes a new revision when it changes.
         notes: what the file says that this target does not do.
@@ -68,6 +71,8 @@ class Manifest:
     spec_digest: str
     notes: tuple[str, ...] = field(default=())
     command: tuple[str, ...] = ()
+    own_requirements: bool = False
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 def locally(_: Mapping[str, Any]) -> Mode:
@@ -110,7 +115,8 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
     for said in service_findings(document, mode):
         if said.level == "error":
             raise _refused(document, said)
-        notes.append(f"{dotted(said.place)} {said.message}")
+        if said.level == "warning":
+            notes.append(f"{dotted(said.place)} {said.message}")
     for said in beyond_kserve(document, namespace) if mode != "local" else ():
         raise _refused(document, said)
     value = _with_model(document.value)
@@ -132,7 +138,7 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         storage_uri=model.get("storageUri") or "",
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
-        scaling=_scaling(document, predictor),
+        scaling=_scaling(document, predictor, model),
         timeout=float(predictor.get("timeout") or _TIMEOUT),
         concurrency=predictor.get("containerConcurrency") or 0,
         logger=_logger(predictor.get("logger")),
@@ -140,6 +146,8 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),
         notes=tuple(notes),
         command=command,
+        limits=limits_of(model) if mode == "local" else {},
+        own_requirements=REQUIREMENTS in (value["metadata"].get("annotations") or {}),
     )
 
 
@@ -152,6 +160,7 @@ def _custom(predictor: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
     _, container = container_of(predictor)
     uri = next((v.get("value") for v in container.get("env") or [] if v["name"] == "STORAGE_URI"), None)
     model = {"modelFormat": {"name": ""}, "storageUri": uri, "env": container.get("env")}
+    model["resources"] = container.get("resources")
     return model, command_of(container)
 
 
@@ -182,14 +191,14 @@ def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:
         yield _NO_ADDRESS
 
 
-def _scaling(document: Document, predictor: Mapping[str, Any]) -> Scaling:
+def _scaling(document: Document, predictor: Mapping[str, Any], model: Mapping[str, Any]) -> Scaling:
     annotations = document.value["metadata"].get("annotations") or {}
-    asked = (predictor["model"].get("resources") or {}).get("requests") or {}
+    asked = (model.get("resources") or {}).get("requests") or {}
     try:
         cores, memory = (quantity(asked.get(what, given)) for what, given in _ASKED.items())
     except ValueError as fault:
         place = ("spec", "predictor", "model", "resources", "requests")
-        raise _refused(document, Said(place, str(fault), hint="write it as in 500m or 2Gi")) from None
+        raise _refused(document, Said(place, str(fault))) from None
     least = 1 if predictor.get("minReplicas") is None else predictor["minReplicas"]
     metric = predictor.get("scaleMetric") or "concurrency"
     target = float(predictor.get("scaleTarget") or TARGETS[metric])

@@ -251,6 +251,8 @@ class KserveServer:
             timeout=manifest.timeout,
             concurrency=manifest.concurrency,
             model_format=manifest.model_format,
+            own_requirements=manifest.own_requirements,
+            limits=dict(manifest.limits),
             command=shlex.join(manifest.command),
             code=model_digest(code) if code else "",
         )

@@ -31,5 +31,5 @@ def quantity(text: str | float) -> float:
     """
     found = re.fullmatch(r"(\d+\.?\d*|\.\d+)(?:[eE]([+-]?\d{1,2})|([numkMGTPE]|[KMGTPE]i)?)", str(text))
     if found is None:
-        raise ValueError(f"{text!r} is not a quantity")
+        raise ValueError(f"{text!r:.40} is not a quantity, as 500m or 2Gi are")
     return float(found[1]) * (10.0 ** int(found[2]) if found[2] else _UNITS[found[3] or ""])

@@ -1,4 +1,4 @@
-"""The model server in a pod: V1 and V2 JSON for one model, which it proves before it answers.
+"""The model server in a pod: V1 and V2 by REST for one model, which it proves before it answers.
 
     python -m modelyard_kserve.cluster.server --model_name NAME --model_dir /mnt/models --http_port 8080
 
@@ -9,22 +9,22 @@ headers of every answer.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from modelyard.errors import ModelyardError
 from modelyard_kserve.cluster.termination import HOPELESS, say
-from modelyard_kserve.local.asgi import Answer, Request, application
-from modelyard_kserve.local.model_server import ModelApp, require_same_files
+from modelyard_kserve.local import signature
+from modelyard_kserve.local.http_server import HttpServer
+from modelyard_kserve.local.messages import Answer, Request
+from modelyard_kserve.local.model_app import ModelApp
+from modelyard_kserve.local.model_server import require_same_files
 from modelyard_kserve.local.runtimes import load
-from modelyard_kserve.local.statistics import EXPOSITION, Statistics
+from modelyard_kserve.local.statistics import EXPOSITION, Answering, Statistics, is_counted
 
 #: Seconds for which requests are still taken after TERM: the routes to a pod end a little later than it.
 #: Knative ends the routes first, and needs none.
@@ -34,12 +34,8 @@ _LAST_ANSWERS = 20
 
 
 @dataclass(frozen=True)
-class Identity:
-    """Who answers."""
-
-    model: str
-    version: str
-    revision: str
+class Identity(Answering):
+    """Who answers, as the pod's environment and the answers say it."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str], name: str) -> Identity:
@@ -78,10 +74,10 @@ class IdentifiedApp:
             return Answer(200, self._statistics.text("", {}).encode(), {"content-type": EXPOSITION})
         started, known_as = time.perf_counter(), _id_of(request)
         request = replace(request, headers={**request.headers, **known_as})
-        if request.method == "POST":
+        if is_counted(request):
             with self._statistics.in_flight():
                 answer = await self._app(request)
-            self._statistics.note(self._identity.revision, answer.status, time.perf_counter() - started)
+            self._statistics.note(self._identity, answer.status, time.perf_counter() - started, answer.rows)
         else:
             answer = await self._app(request)
         return replace(answer, headers={**answer.headers, **self._identity.headers, **known_as})
@@ -118,40 +114,13 @@ def main() -> int:
         identity.version,
         model,
         environment.get("PREDICT_PROBA", "").lower() == "true",
+        signature.of(model, given.model_dir),
     )
-    _serve(application(IdentifiedApp(app, identity)), given.http_port)
+    linger = 0.0 if "K_REVISION" in environment else _LINGER
+    HttpServer(IdentifiedApp(app, identity)).run(
+        host="0.0.0.0", port=given.http_port, linger=linger, grace=_LAST_ANSWERS
+    )
     return 0
-
-
-def _serve(app: Any, port: int) -> None:
-    import uvicorn
-
-    linger = 0.0 if "K_REVISION" in os.environ else _LINGER
-
-    class Draining(uvicorn.Server):
-        """Takes requests a little longer after the first TERM."""
-
-        told = False
-
-        def handle_exit(self, sig: int, frame: Any) -> None:
-            if sig != signal.SIGTERM or self.told:
-                super().handle_exit(sig, frame)
-                return
-            self.told = True
-            asyncio.get_running_loop().call_later(linger, super().handle_exit, sig, frame)
-
-    config = uvicorn.Config(
-        app,
-        host="0.0.0.0",
-        port=port,
-        log_level="warning",
-        access_log=False,
-        ws="none",
-        lifespan="off",
-        timeout_keep_alive=3600,
-        timeout_graceful_shutdown=_LAST_ANSWERS,
-    )
-    Draining(config).run()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from modelyard_kserve.local.grpc_status import CONTENT_TYPE, refusal
+
 _HEAD_LIMIT = 128 * 1024
 _PIECE = 64 * 1024
 #: Seconds between two looks whether the replica is there, and between two rings of the bell.
@@ -69,8 +71,9 @@ class Activator:
 
     async def _taken(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         revision = _header(head, b"x-modelyard-revision")
+        in_grpc = _header(head, b"content-type").startswith(CONTENT_TYPE)
         if self._waiting[revision] >= _MOST:
-            await _refuse(writer, f"{_MOST} requests wait for {revision} already")
+            await _refuse(writer, f"{_MOST} requests wait for {revision} already", in_grpc)
             return
         self._waiting[revision] += 1
         try:
@@ -78,7 +81,7 @@ class Activator:
         finally:
             self._waiting[revision] -= 1
         if isinstance(found, str):
-            await _refuse(writer, found)
+            await _refuse(writer, found, in_grpc)
         elif found is not None:
             await _spliced(_once(head), reader, writer, *found)
 
@@ -161,13 +164,19 @@ async def _copied(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> N
             await sink.drain()
 
 
-async def _refuse(writer: asyncio.StreamWriter, sentence: str) -> None:
+async def _refuse(writer: asyncio.StreamWriter, sentence: str, in_grpc: bool) -> None:
     body = json.dumps({"error": sentence}).encode()
-    writer.write(
-        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n"
-        + f"retry-after: {_RETRY_AFTER}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-        + body
-    )
+    headers = {"content-type": "application/json", "retry-after": f"{_RETRY_AFTER}"}
+    if in_grpc:
+        body, headers = b"", refusal(503, sentence)
+    headers |= {"connection": "close", "content-length": f"{len(body)}"}
+    lines = [
+        "HTTP/1.1 503 Service Unavailable",
+        *(f"{name}: {value}" for name, value in headers.items()),
+        "",
+        "",
+    ]
+    writer.write("\r\n".join(lines).encode() + body)
     await writer.drain()
 
 

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelyard_kserve.local.runtimes.base import Spec
-
-#: V2's names of numbers -> NumPy's.
-DTYPES = {
-    "BOOL": "bool",
-    **{f"FP{bits}": f"float{bits}" for bits in (16, 32, 64)},
-    **{f"INT{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
-    **{f"UINT{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
-}
-_DATATYPES = {numpy: v2 for v2, numpy in DTYPES.items()}
-
-
-def datatype_of(dtype: Any) -> str:
-    """V2's name of a NumPy type; everything that is no number is BYTES.
-
-    Example:
-        >>> datatype_of("float32"), datatype_of("object")
-        ('FP32', 'BYTES')
-    """
-    return _DATATYPES.get(str(dtype), "BYTES")
+from modelyard_kserve.local.tensors import NUMPY
 
 
 def from_v1(inputs: Sequence[Spec], instances: Sequence[Any]) -> dict[str, Any]:
@@ -109,21 +90,6 @@ def to_v1(answers: Mapping[str, Any]) -> list[Any] | dict[str, Any]:
     return [dict(zip(lists, row)) for row in zip(*lists.values())]
 
 
-def to_v2(answers: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """V2's outputs, flat, in row-major order."""
-    import numpy as np
-
-    outputs = []
-    for name, values in answers.items():
-        array = np.asarray(values)
-        datatype = datatype_of(array.dtype)
-        data = array.ravel().tolist()
-        if datatype == "BYTES":
-            data = [one if isinstance(one, str) else json.dumps(plain(one)) for one in data]
-        outputs.append({"name": name, "shape": list(array.shape), "datatype": datatype, "data": data})
-    return outputs
-
-
 def plain(value: Any) -> Any:
     """The value without NumPy's types, however deep they lie."""
     if hasattr(value, "tolist"):
@@ -167,7 +133,7 @@ def _numbers_among(name: str, values: Any) -> Any:
 def _as_numbers(tensor: Spec, array: Any) -> Any:
     import numpy as np
 
-    wanted = np.dtype(DTYPES[tensor.datatype or "FP32"])
+    wanted = np.dtype(NUMPY[tensor.datatype or "FP32"])
     kind, name = array.dtype.kind, tensor.name
     if wanted.kind == "b" and kind != "b":
         raise ValueError(f"input '{name}': {array.ravel()[:1].tolist()} is not true or false")

@@ -123,10 +123,12 @@ class Controller:
             self._services[name] = Service(self._endpoints / name, self._places, self._forks)
         for name in self._services.keys() - there:
             self._deleted.append(self._services.pop(name))
+        sink = (read_json(self._state / "sink.json") or {}).get("url")
         faults = []
         for service in self._services.values():
             try:
                 service.look()
+                service.say_logging(sink)  # before there is a process that looks where its first answer goes
             except (CorruptStateError, OSError) as fault:  # which keeps nobody else from being looked at
                 faults.append(fault)
         if faults:
@@ -190,9 +192,7 @@ class Controller:
         if not self._routes_written and await self._knows(envoy.routed(routing)):
             envoy.write_routes(routing)
             self._routes_written = True
-        sink = (read_json(self._state / "sink.json") or {}).get("url")
         for service in services:
-            service.say_logging(sink)
             service.write(reachable=self._envoy.pid is not None)
 
     async def _keep_sockets(self) -> None:

@@ -31,6 +31,7 @@ from typing import Any
 
 from modelyard.errors import ModelyardError
 from modelyard_kserve.commands import PythonProgram, python_program, with_values
+from modelyard_kserve.local import resources
 from modelyard_kserve.local.http_server import HttpServer
 from modelyard_kserve.local.kserve_app import KserveApp
 from modelyard_kserve.local.limited import Limited
@@ -40,6 +41,8 @@ from modelyard_kserve.local.model_server import require_same_files
 #: The exit status of a program that can't serve; the log's last line says why.
 _HOPELESS = 3
 _SERVER = "kserve.model_server"
+#: Seconds between two looks whether a program listens.
+_LOOK = 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,9 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--logging", type=Path, required=True, help="says which answers are logged")
     options.add_argument("--timeout", type=float, default=300.0, help="seconds that an answer may take")
     options.add_argument("--concurrency", type=int, default=0, help="requests at once; 0: as many as come")
+    options.add_argument("--memory", type=int, default=0, help="bytes that it may have; 0: any number")
+    options.add_argument("--gpus", type=int, default=0, help="how many it gets for itself")
     given = options.parse_args(argv)
     try:
         require_same_files(Path(given.folder), given.digest)
+        resources.take(given.memory, given.gpus)
     except ModelyardError as fault:
         return _say(fault.message)
     port = _free_port()
@@ -190,16 +196,28 @@ class _Handing:
         self._loop.run_until_complete(self._hand_over())
 
     async def _hand_over(self) -> None:
+        # A socket that is there answers: requests that wait for it are sent at once.
+        while not await self._listens():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _LOOK)
+                return
         server = await asyncio.start_unix_server(self._connected, str(self._path))
         await self._ended.wait()
         server.close()
         self._path.unlink(missing_ok=True)
 
+    async def _listens(self) -> bool:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            writer.close()
+            return True
+        return False
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             its_reader, its_writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
-            writer.close()  # it does not listen yet
+            writer.close()  # it listens no more
             return
         await asyncio.gather(_pipe(reader, its_writer), _pipe(its_reader, writer))
 

@@ -50,12 +50,17 @@ class Wanted:
     #: A custom predictor's command, quoted for a shell, and the digest of the code that it runs.
     command: str = ""
     code: str = ""
+    #: Whether it runs with the packages that the model lists, not with the project's.
+    own_requirements: bool = False
+    #: `resources.limits`, those that a process can keep.
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Revisions with the same key are served by the same process."""
         loaded = [self.path, self.digest, dict(self.env), self.trust_pickle, self.model_format]
-        return digest_of([*loaded, self.command, self.code, self.timeout, self.concurrency])
+        run = [self.command, self.code, self.own_requirements, dict(self.limits)]
+        return digest_of([*loaded, *run, self.timeout, self.concurrency])
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from typing import Any
 
 from modelyard.errors import MissingRequirementError
 from modelyard.state import write_json
+from modelyard_kserve.local import grpc_routes
+from modelyard_kserve.local.grpc_status import SERVICE
 
 HOST = "127.0.0.1"
 #: Request header with a whole number that decides the split instead of chance; for tests.
@@ -29,7 +31,7 @@ _NO_TOKEN = "this endpoint asks for its token: Authorization: Bearer TOKEN (mode
 #: The cluster of the controller's pages; no revision has a name like it.
 _PAGES = "pages"
 #: What Envoy itself refuses is one sentence in JSON, as what a model server refuses.
-_OWN_WORDS = {
+_OWN_WORDS: dict[str, Any] = {
     "mappers": [
         {
             "filter": {"response_flag_filter": {"flags": [flag]}},
@@ -205,13 +207,14 @@ def _listener(routing: Routing) -> dict[str, Any]:
         "codec_type": "AUTO",
         "rds": {"route_config_name": "serving", "config_source": _watched(routing.folder, "rds")},
         "http_filters": [
+            grpc_routes.bridge(),
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {
                     "@type": f"{_TYPES}.extensions.filters.http.router.v3.Router",
                     "suppress_envoy_headers": True,
                 },
-            }
+            },
         ],
         # The caller's id stays, one without gets one, and the answer says it: it finds the prediction.
         "preserve_external_request_id": True,
@@ -221,7 +224,10 @@ def _listener(routing: Routing) -> dict[str, Any]:
         "stream_idle_timeout": "300s",
         "common_http_protocol_options": {"idle_timeout": f"{_IDLE_SECONDS}s"},
         "server_header_transformation": "PASS_THROUGH",
-        "local_reply_config": _OWN_WORDS,
+        "local_reply_config": {
+            **_OWN_WORDS,
+            "mappers": grpc_routes.sentences(_OWN_WORDS["mappers"]),
+        },
     }
     return {
         "@type": f"{_TYPES}.config.listener.v3.Listener",
@@ -248,7 +254,9 @@ def _routes(routing: Routing) -> list[dict[str, Any]]:
         {"match": {"path": path}, "route": {"cluster": _PAGES, "timeout": "15s"}}
         for path in ("/", "/metrics")
     ]
-    hosts.append({"name": "paths", "domains": ["*"], "routes": [_health(), *pages, *by_path]})
+    in_grpc = {(r.namespace, r.name): _route(r, SERVICE) for r in routing.routes}
+    by_header = grpc_routes.routes(in_grpc)
+    hosts.append({"name": "paths", "domains": ["*"], "routes": [_health(), *pages, *by_path, *by_header]})
     return [
         {
             "@type": f"{_TYPES}.config.route.v3.RouteConfiguration",

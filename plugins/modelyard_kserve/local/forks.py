@@ -19,7 +19,7 @@ from modelyard_kserve.local.runtimes import RUNTIMES, forked_as
 #: What every model server imports, and what models of each library need besides.
 _ALWAYS = (
     *("modelyard_kserve.local.model_server", "orjson", "pandas", "encodings.cp437"),
-    *("httptools", "uvloop"),
+    *("modelyard_kserve.local.grpc_wire", "httptools", "uvloop"),
 )
 _OF = {name: runtime.forked for name, runtime in RUNTIMES.items() if runtime.forked}
 #: Variables of a manifest's `env` that mean something after the imports; others need a process of their own.

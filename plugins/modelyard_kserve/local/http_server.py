@@ -12,10 +12,13 @@ import contextlib
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
-from modelyard_kserve.local.asgi import BODY_LIMIT, Answer, Request
+from modelyard_kserve.local.grpc_status import CONTENT_TYPE, refusal
+from modelyard_kserve.local.messages import BODY_LIMIT, Answer, Request
+from modelyard_kserve.local.unpacking import unpacked
 
 #: Seconds that a body may take, and how many bytes give it a second more: who sends nothing, or next to
 #: nothing, holds no connection.
@@ -121,9 +124,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._server.connections.discard(self)
-        self._stop_timer()
-        if self._working is not None:
-            self._working.cancel()
+        self._stop_timer()  # what a model works on, it works on
 
     def data_received(self, data: bytes) -> None:
         import httptools
@@ -253,6 +254,21 @@ class _Connection(asyncio.Protocol):
 
 async def answered(handle: Handle, request: Request) -> Answer:
     """The answer to a request, whatever happens; callers get no traceback."""
+    answer = await _answer(handle, request)
+    if answer.status != 200 and request.headers.get("content-type", "").startswith(CONTENT_TYPE):
+        # The same sentence as gRPC says it. Envoy counts the status, and makes it 200 for callers.
+        sentence = answer.value["error"] if isinstance(answer.value, dict) else ""
+        return Answer(answer.status, b"", {**answer.headers, **refusal(answer.status, sentence)})
+    return answer
+
+
+async def _answer(handle: Handle, request: Request) -> Answer:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        try:
+            request = replace(request, body=unpacked(request.body, encoding, BODY_LIMIT))
+        except ValueError as fault:
+            return Answer.error(400, str(fault))
     try:
         return await handle(request)
     except (Exception, SystemExit) as fault:  # a model that says sys.exit() does not mean us

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from modelyard_kserve.local import by_name
-from modelyard_kserve.local.asgi import Answer, Request
+from modelyard_kserve.local import answers, by_name, v2
+from modelyard_kserve.local.messages import Answer, Request
 
 _BINARY = "inference-header-content-length"
 
@@ -121,9 +121,9 @@ class KserveApp:
         columns = (
             {str(c): said[c].to_numpy() for c in said} if hasattr(said, "columns") else {"output-0": said}
         )
-        outputs = by_name.to_v2(columns)
-        who = {"model_name": name, "model_version": self._version, "id": asked.id}
-        return Answer(200, {**who, "outputs": outputs}, headers)
+        outputs = [(output, False) for output in answers.outputs(columns, ())]
+        made, _ = v2.answered(name, self._version, asked.id, outputs)
+        return Answer(200, answers.dumps(made), headers)
 
     async def _said(
         self, model: Any, body: Any, request: Request, explain: bool

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from modelyard_kserve.local.asgi import Answer, Request
+from modelyard_kserve.local.messages import Answer, Request
 
 #: Requests that may wait for their turn.
 _QUEUE = 1000

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from modelyard_kserve.local.asgi import Answer, Request
+from modelyard_kserve.local.messages import Answer, Request
 from modelyard_kserve.local.payload_log import PayloadLog
-from modelyard_kserve.local.statistics import EXPOSITION, Statistics
+from modelyard_kserve.local.statistics import EXPOSITION, Answering, Statistics, is_counted
 
 #: Seconds between two looks whether somebody wants it otherwise.
 _LOOK = 1.0
@@ -55,16 +55,18 @@ class LoggedApp:
             return Answer(
                 200, self._statistics.text(self._name, counts).encode(), {"content-type": EXPOSITION}
             )
-        if request.method != "POST":
+        if not is_counted(request):
             return await self._app(request)
         started = time.perf_counter()
         with self._statistics.in_flight():
             answer = await self._app(request)
         names = {key: request.headers.get(f"x-modelyard-{key}", "") for key in _IDENTITY}
-        self._statistics.note(names["revision"], answer.status, time.perf_counter() - started)
+        identity = Answering(names["model"], names["version"], names["revision"])
+        self._statistics.note(identity, answer.status, time.perf_counter() - started, answer.rows)
         if self._log is not None and answer.status == 200:
             source = {"service": self._known["service"], "namespace": self._known["namespace"], **names}
-            self._log.note(request, request.headers.get("x-request-id", ""), source, answer.body())
+            asked, said = answer.logged or (request.body, answer.body())
+            self._log.note(request, request.headers.get("x-request-id", ""), source, asked, said)
         return answer
 
     async def _follow(self) -> None:

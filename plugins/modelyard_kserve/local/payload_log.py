@@ -9,16 +9,19 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeAlias
 
-from modelyard_kserve.local.asgi import Request
+from modelyard_kserve.local.messages import Request
 
 _MOST_EVENTS = 20_000
 _MOST_BYTES = 128 * 1024 * 1024
 _TRIES = 5
 _PREFIX = "org.kubeflow.serving.inference"
+
+#: JSON, or what makes it when its turn has come.
+Body: TypeAlias = "bytes | Callable[[], bytes]"
 
 
 class PayloadLog:
@@ -40,18 +43,21 @@ class PayloadLog:
     ) -> None:
         self.url, self._mode = url, mode
         self._metadata = metadata_headers
-        self._queue: deque[tuple[dict[str, str], bytes]] = deque()
+        self._queue: deque[tuple[dict[str, str], Body, int]] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self.counts = {"stored": 0, "dropped": 0, **(counts or {})}
 
-    def note(self, request: Request, request_id: str, source: Mapping[str, str], answer: bytes) -> None:
+    def note(
+        self, request: Request, request_id: str, source: Mapping[str, str], asked: Body, answer: Body
+    ) -> None:
         """Queue the events of one answered call.
 
         Args:
             source: `service`, `namespace`, `model`, `version`, `revision`.
+            asked, answer: what the events hold.
         """
         base = {
             "content-type": "application/json",
@@ -69,9 +75,9 @@ class PayloadLog:
             ),
         }
         if self._mode in ("all", "request"):
-            self._put({**base, "ce-type": f"{_PREFIX}.request"}, request.body)
+            self._put({**base, "ce-type": f"{_PREFIX}.request"}, asked, len(request.body))
         if self._mode in ("all", "response"):
-            self._put({**base, "ce-type": f"{_PREFIX}.response"}, answer)
+            self._put({**base, "ce-type": f"{_PREFIX}.response"}, answer, len(request.body))
 
     async def run(self) -> None:
         """Send what is queued, until cancelled."""
@@ -84,9 +90,9 @@ class PayloadLog:
                     self._wake.clear()
                     await self._wake.wait()
                 self._idle.clear()
-                headers, body = self._queue.popleft()
-                self._bytes -= len(body)
-                sent = await self._sent(client, headers, body)
+                headers, body, size = self._queue.popleft()
+                self._bytes -= size
+                sent = await self._sent(client, headers, await _made(body))
                 self.counts["stored" if sent else "dropped"] += 1
 
     async def drained(self, seconds: float) -> None:
@@ -103,10 +109,10 @@ class PayloadLog:
         while self._queue or not self._idle.is_set():
             await asyncio.sleep(0.02)
 
-    async def _sent(self, client: Any, headers: dict[str, str], body: bytes) -> bool:
+    async def _sent(self, client: Any, headers: dict[str, str], body: bytes | None) -> bool:
         import httpx
 
-        if self.url is None:
+        if self.url is None or body is None:
             return False
         sent = [(k.encode(), v.encode("latin-1", "replace")) for k, v in headers.items()]
         for attempt in range(_TRIES):
@@ -120,14 +126,24 @@ class PayloadLog:
             await asyncio.sleep(0.1 * 2**attempt)
         return False
 
-    def _put(self, headers: dict[str, str], body: bytes) -> None:
-        self._queue.append((headers, body))
-        self._bytes += len(body)
+    def _put(self, headers: dict[str, str], body: Body, at_least: int) -> None:
+        size = len(body) if isinstance(body, bytes) else at_least
+        self._queue.append((headers, body, size))
+        self._bytes += size
         while len(self._queue) > _MOST_EVENTS or self._bytes > _MOST_BYTES:
-            _, dropped = self._queue.popleft()
-            self._bytes -= len(dropped)
+            self._bytes -= self._queue.popleft()[2]
             self.counts["dropped"] += 1
         self._wake.set()
 
     def _named_headers(self, request: Request) -> dict[str, str]:
         return {n: request.headers[n.lower()] for n in self._metadata if n.lower() in request.headers}
+
+
+async def _made(body: Body) -> bytes | None:
+    """The JSON, made beside the event loop; None: it can't be said in JSON."""
+    if isinstance(body, bytes):
+        return body
+    try:
+        return await asyncio.to_thread(body)
+    except (TypeError, ValueError):
+        return None

@@ -1,4 +1,4 @@
-"""KServe's V1 and V2 JSON. A `ValueError` is the caller's fault."""
+"""What a model takes, out of the bodies of KServe's V1 and V2. A `ValueError` is the caller's fault."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelyard_kserve.local import by_name
-from modelyard_kserve.local.runtimes import Column, LoadedModel, Spec, frame
+from modelyard_kserve.local.runtimes import Column, LoadedModel, frame
+from modelyard_kserve.local.signature import Signature
+from modelyard_kserve.local.tensors import NUMPY, Tensor, array
 
-_DATATYPES = {"i": "INT64", "u": "UINT64", "f": "FP64", "b": "BOOL"}
-_KNOWN_DATATYPES = (
-    *("BOOL", "BYTES", "FP16", "FP32", "FP64"),
-    *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
-)
-_V2_TYPES = {"double": "FP64", "float": "FP32", "long": "INT64", "integer": "INT32", "boolean": "BOOL"}
+_FLOATS, _WHOLE = {"double": "f8", "float": "f4"}, {"long": "i8", "integer": "i4"}
+_NOTHING_STATED = Signature()
 
 
-def v1_rows(model: LoadedModel, body: Any) -> Any:
+def v1_rows(model: LoadedModel, body: Any, signature: Signature = _NOTHING_STATED) -> Any:
     """What the model takes, out of `{"instances": [...]}`."""
     instances = body.get("instances") if isinstance(body, dict) else None
     if not isinstance(instances, list):
@@ -26,90 +24,36 @@ def v1_rows(model: LoadedModel, body: Any) -> Any:
     if model.inputs:
         return by_name.from_v1(model.inputs, instances)
     if not model.columns:
-        return _matrix(instances)
+        return _unnamed_instances(instances, signature)
     if isinstance(instances[0], dict):
         return frame(model.columns, {c.name: _objects_column(instances, c) for c in model.columns})
-    return frame(model.columns, _lists_columns(instances, model.columns))
+    made = _numbers(model.columns, instances, (len(instances), len(model.columns)))
+    return frame(model.columns, _lists_columns(instances, model.columns)) if made is None else made
 
 
-def v2_rows(model: LoadedModel, body: Any) -> Any:
-    """What the model takes, out of `{"inputs": [...]}`."""
-    inputs = body.get("inputs") if isinstance(body, dict) else None
-    if not isinstance(inputs, list) or not inputs:
-        raise ValueError("the body needs 'inputs': a list of tensors")
-    if model.inputs:
-        return by_name.from_v2(model.inputs, [_checked(tensor) for tensor in inputs])
-    tensors = dict(_tensor(tensor) for tensor in inputs)
+def v2_rows(model: LoadedModel, inputs: Sequence[Tensor], signature: Signature = _NOTHING_STATED) -> Any:
+    """What the model takes, out of V2's inputs: a table of its columns, or an array."""
+    tensors = {tensor.name: tensor for tensor in inputs}
     if len(tensors) != len(inputs):
         raise ValueError("two inputs have the same name")
+    if model.inputs:
+        return by_name.from_v2(model.inputs, [(t.name, t.datatype, t.shape, t.values) for t in inputs])
+    if not model.columns:
+        return _arrays(tensors, signature)
     names = [column.name for column in model.columns]
-    if not names:
-        if len(tensors) > 1:
-            raise ValueError(f"the model takes one unnamed matrix, not {len(tensors)} inputs")
-        return _matrix(next(iter(tensors.values())))
     if len(tensors) == 1 and not set(names) & tensors.keys():
-        return frame(model.columns, _lists_columns(next(iter(tensors.values())), model.columns))
-    _require_columns(tensors, model.columns)
-    columns = {name: [_scalar(v) for v in tensors[name]] for name in names if name in tensors}
+        return _split(inputs[0], model.columns)
+    lacking = [c.name for c in model.columns if c.required and c.name not in tensors]
+    if lacking:
+        raise ValueError(f"there is no input '{lacking[0]}'")
+    columns = {name: _one_value_a_row(tensors[name]) for name in names if name in tensors}
     lengths = {len(values) for values in columns.values()}
     if len(lengths) != 1:
         raise ValueError(f"the inputs have different numbers of rows: {sorted(lengths)}")
-    rows = lengths.pop()
-    return frame(model.columns, {n: columns.get(n, [None] * rows) for n in names})
+    return _table(model.columns, columns, lengths.pop())
 
 
-def v1_response(answers: Any) -> dict[str, Any]:
-    """`{"predictions": [...]}`."""
-    if isinstance(answers, Mapping):
-        return {"predictions": by_name.to_v1(answers)}
-    return {"predictions": _plain(answers)}
-
-
-def v2_response(
-    name: str, version: str, request_id: str, answers: Any, probabilities: bool
-) -> dict[str, Any]:
-    """One output tensor, flat, in row-major order."""
-    import numpy as np
-
-    said = {"model_name": name, "model_version": version, "id": request_id}
-    if isinstance(answers, Mapping):
-        return {**said, "outputs": by_name.to_v2(answers)}
-    array = np.asarray(answers)
-    return {
-        **said,
-        "outputs": [
-            {
-                "name": "predict_proba" if probabilities else "predict",
-                "shape": list(array.shape),
-                "datatype": _DATATYPES.get(array.dtype.kind, "BYTES"),
-                "data": _plain(array.ravel()),
-            }
-        ],
-    }
-
-
-def metadata(name: str, version: str, model: LoadedModel) -> dict[str, Any]:
-    """V2 model metadata: what the model says, or its signature."""
-    inputs = [
-        {"name": c.name, "datatype": _V2_TYPES.get(c.kind, "BYTES"), "shape": [-1]} for c in model.columns
-    ]
-    outputs = [{"name": "predict", "datatype": "FP64", "shape": [-1]}]
-    if model.inputs:
-        inputs, outputs = _described(model.inputs), _described(model.outputs)
-    return {
-        "name": name,
-        "versions": [version],
-        "platform": model.platform,
-        "inputs": inputs,
-        "outputs": outputs,
-    }
-
-
-def _described(tensors: Sequence[Spec]) -> list[dict[str, Any]]:
-    return [
-        {"name": one.name, "datatype": one.datatype or "FP32", "shape": list(one.shape or (-1,))}
-        for one in tensors
-    ]
+# -- tables ---------------------------------------------------------------------------------
 
 
 def _objects_column(instances: Sequence[Any], column: Column) -> list[Any]:
@@ -132,38 +76,87 @@ def _lists_columns(rows: Sequence[Any], columns: Sequence[Column]) -> dict[str, 
     return {c.name: [row[n] for row in rows] for n, c in enumerate(columns)}
 
 
-def _require_columns(tensors: Mapping[str, Any], columns: Sequence[Column]) -> None:
-    lacking = [c.name for c in columns if c.required and c.name not in tensors]
-    if lacking:
-        raise ValueError(f"there is no input '{lacking[0]}'")
-
-
-def _tensor(tensor: Any) -> tuple[str, list[Any]]:
-    """Name and rows of a tensor whose data may be flat or nested."""
-    name, _, shape, data = _checked(tensor)
-    return name, _rows(name, shape, data)
-
-
-def _checked(tensor: Any) -> tuple[str, str, list[int], list[Any]]:
-    """Name, datatype, shape and data of a tensor."""
-    needed = ("name", "shape", "datatype", "data")
-    if not isinstance(tensor, dict) or not all(key in tensor for key in needed):
-        raise ValueError("each input needs 'name', 'shape', 'datatype' and 'data'")
-    name, shape, datatype, data = (tensor[key] for key in needed)
-    if not isinstance(name, str) or not isinstance(data, list) or not _is_shape(shape):
-        raise ValueError(f"input {name!r}: 'name' is text, 'data' a list and 'shape' a list of integers")
-    if datatype not in _KNOWN_DATATYPES:
+def _split(tensor: Tensor, columns: Sequence[Column]) -> Any:
+    """The table whose rows are those of one matrix."""
+    if isinstance(tensor.values, list):
+        made = _numbers(columns, tensor.values, tensor.shape)
+        return frame(columns, _lists_columns(_rows(tensor), columns)) if made is None else made
+    if len(tensor.shape) != 2 or tensor.shape[1] != len(columns):
         raise ValueError(
-            f"input '{name}': {datatype!r:.60} is no datatype; known: {', '.join(_KNOWN_DATATYPES)}"
+            f"input '{tensor.name}' has the shape {list(tensor.shape)}, the model has {len(columns)} columns"
         )
-    return name, datatype, shape, data
+    values = array(tensor)
+    made = _numbers(columns, values, values.shape)
+    if made is not None:
+        return made
+    return _table(columns, {c.name: values[:, n] for n, c in enumerate(columns)}, len(values))
 
 
-def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, list) and bool(shape) and all(isinstance(size, int) for size in shape)
+def _numbers(columns: Sequence[Column], values: Any, shape: Sequence[int]) -> Any:
+    """The table of a matrix that holds nothing but numbers, for columns of nothing but floats: one array
+    instead of one for each column. None: it needs a closer look."""
+    import numpy as np
+
+    kinds = {column.kind for column in columns}
+    if len(shape) != 2 or shape[1] != len(columns) or len(kinds) != 1 or not kinds <= _FLOATS.keys():
+        return None
+    try:
+        given = np.asarray(values)
+    except (ValueError, RecursionError):
+        return None
+    if given.dtype.kind not in "iuf" or given.ndim > 2 or given.size != shape[0] * shape[1]:
+        return None
+    import pandas as pd
+
+    matrix = given.reshape(shape).astype(_FLOATS[kinds.pop()], copy=False)
+    return pd.DataFrame(matrix, columns=[column.name for column in columns], copy=False)
 
 
-def _rows(name: str, shape: list[int], data: list[Any]) -> list[Any]:
+def _table(columns: Sequence[Column], given: Mapping[str, Any], rows: int) -> Any:
+    """A DataFrame out of a list or an array for each column; optional ones may lack."""
+    lists = {c.name: given[c.name] for c in columns if isinstance(given.get(c.name), list)}
+    lists |= {c.name: [None] * rows for c in columns if c.name not in given}
+    arrays = {c.name: _typed(c, given[c.name]) for c in columns if c.name not in lists}
+    lists |= {name: values for name, values in arrays.items() if isinstance(values, list)}
+    made = frame([c for c in columns if c.name in lists], lists)
+    if len(lists) == len(columns):
+        return made
+    import pandas as pd
+
+    return pd.DataFrame(
+        {c.name: made[c.name] if c.name in lists else arrays[c.name] for c in columns}, copy=False
+    )
+
+
+def _typed(column: Column, values: Any) -> Any:
+    """An array as its column has it; otherwise a list, which `frame` looks at value by value."""
+    import numpy as np
+
+    kind = values.dtype.kind
+    if column.kind in _FLOATS and kind in "iuf":
+        return values.astype(_FLOATS[column.kind])
+    if column.kind in _WHOLE and np.can_cast(values.dtype, _WHOLE[column.kind], "safe") and kind in "iu":
+        return values.astype(_WHOLE[column.kind])
+    if column.kind == "boolean" and kind == "b":
+        return values
+    return values.tolist()
+
+
+def _one_value_a_row(tensor: Tensor) -> Any:
+    if isinstance(tensor.values, list):
+        return [v[0] if isinstance(v, list) and len(v) == 1 else v for v in _rows(tensor)]
+    values = array(tensor)
+    if values.size != len(values):
+        raise ValueError(
+            f"input '{tensor.name}' has the shape {list(tensor.shape)}, a column has one value for each row"
+        )
+    return values.reshape(-1)
+
+
+def _rows(tensor: Tensor) -> list[Any]:
+    """The rows of a tensor whose data may be flat or nested."""
+    name, shape, data = tensor.name, tensor.shape, tensor.values
+    rows: list[Any]
     if len(shape) == 1 or (data and isinstance(data[0], list)):
         rows = data
     else:
@@ -178,23 +171,65 @@ def _rows(name: str, shape: list[int], data: list[Any]) -> list[Any]:
     return rows
 
 
-def _scalar(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
+# -- arrays ---------------------------------------------------------------------------------
 
 
-def _matrix(rows: Any) -> Any:
-    import numpy as np
-
-    if not all(isinstance(row, list) for row in rows):
+def _unnamed_instances(instances: list[Any], signature: Signature) -> Any:
+    """Instances without column names: one array, or one for each of the tensors that the model names."""
+    if signature.by_name:
+        if not all(isinstance(row, dict) for row in instances):
+            names = ", ".join(repr(spec.name) for spec in signature.inputs)
+            raise ValueError(f"the instances are not objects with {names}")
+        return _arrays({spec.name: _stacked(spec.name, instances) for spec in signature.inputs}, signature)
+    stated = signature.inputs[0].datatype if len(signature.inputs) == 1 else "FP64"
+    if not all(isinstance(row, list) for row in instances) and stated != "BYTES":
         raise ValueError("the rows are not lists of numbers of one length")
     try:
-        return np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError("the rows are not lists of numbers of one length") from None
+        return _array(Tensor("instances", stated, [len(instances)], instances))
+    except ValueError as fault:
+        raise ValueError("the rows are not lists of numbers of one length") from fault
 
 
-def _plain(answers: Any) -> list[Any]:
-    if hasattr(answers, "columns"):  # a DataFrame, as MLflow's own Python models like to answer
-        records: list[Any] = answers.to_dict("records")
-        return records
-    return answers.tolist() if hasattr(answers, "tolist") else list(answers)
+def _stacked(name: str, instances: list[dict[str, Any]]) -> Tensor:
+    for number, row in enumerate(instances):
+        if name not in row:
+            raise ValueError(f"row {number} lacks the tensor '{name}'")
+    return Tensor(name, "", [len(instances)], [row[name] for row in instances])
+
+
+def _array(tensor: Tensor) -> Any:
+    """Nested lists of which nobody says the whole shape."""
+    import numpy as np
+
+    try:
+        shape = np.shape(np.array(tensor.values, dtype=object))
+    except ValueError:
+        raise ValueError(f"'{tensor.name}': the lists are not of one length") from None
+    return array(Tensor(tensor.name, tensor.datatype, shape, tensor.values))
+
+
+def _arrays(tensors: Mapping[str, Tensor], signature: Signature) -> Any:
+    """What a model without named columns takes: one array, or a mapping of them if it names its tensors."""
+    stated = {spec.name: spec.datatype for spec in signature.inputs}
+    if signature.by_name:
+        lacking = [name for name in stated if name not in tensors]
+        if lacking:
+            raise ValueError(f"there is no input '{lacking[0]}'")
+        return {name: _as_stated(tensors[name], datatype) for name, datatype in stated.items()}
+    if len(tensors) > 1:
+        raise ValueError(f"the model takes one unnamed matrix, not {len(tensors)} inputs")
+    return _as_stated(next(iter(tensors.values())), next(iter(stated.values()), ""))
+
+
+def _as_stated(tensor: Tensor, datatype: str) -> Any:
+    """The array, in the datatype that the signature states if that holds every value."""
+    import numpy as np
+
+    if not tensor.datatype:  # of V1, which has none
+        return _array(Tensor(tensor.name, datatype, tensor.shape, tensor.values))
+    values = array(tensor)
+    if not datatype or datatype == tensor.datatype:
+        return values
+    if "BYTES" in (datatype, tensor.datatype) or not np.can_cast(values.dtype, NUMPY[datatype], "same_kind"):
+        raise ValueError(f"input '{tensor.name}' is {tensor.datatype}, the model takes {datatype}")
+    return values.astype(NUMPY[datatype])

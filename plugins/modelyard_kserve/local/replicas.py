@@ -17,6 +17,7 @@ from modelyard.processes import child_env
 from modelyard_kserve.local.children import Child
 from modelyard_kserve.local.desired import Wanted, is_private
 from modelyard_kserve.local.forks import ONE_THREAD, Forked, Forks, ForkServer
+from modelyard_kserve.local.resources import GPU, threads
 
 #: The folder with the records of model servers, below `Places.run`.
 RECORDS = "replicas"
@@ -158,6 +159,9 @@ class Replica:
         else:
             argv += ["--format", wanted.model_format] if wanted.model_format else []
             argv += ["--trust-pickle"] if wanted.trust_pickle else []
+            argv += ["--own-requirements"] if wanted.own_requirements else []
+        argv += ["--memory", f"{wanted.limits.get('memory', 0):.0f}"]
+        argv += ["--gpus", f"{wanted.limits.get(GPU, 0):.0f}"]
         forks = self._source
         if forks is not None and not forks.failed:
             made = Forked(tuple(argv), wanted.env, self._name, self._child.log)
@@ -165,14 +169,18 @@ class Replica:
                 return  # it is there, or what it comes out of is importing
         module = "custom" if wanted.command else "model_server"
         program = [sys.executable, "-m", f"modelyard_kserve.local.{module}"]
-        self._child.start([*program, *argv], {**ONE_THREAD, **child_env(), **wanted.env}, wanted.key)
+        self._child.start([*program, *argv], {**ONE_THREAD, **child_env(), **self._env}, wanted.key)
         self._runs, self._started = True, time.monotonic()
+
+    @property
+    def _env(self) -> dict[str, str]:
+        return {**threads(self.wanted.limits), **self.wanted.env}
 
     @cached_property
     def _source(self) -> ForkServer | None:
-        if self.wanted.command:
-            return None  # nobody knows what it imports
-        return self._forks.for_model(self.wanted.model_format, Path(self.wanted.path), self.wanted.env)
+        if self.wanted.command or self.wanted.own_requirements:
+            return None  # it imports something else
+        return self._forks.for_model(self.wanted.model_format, Path(self.wanted.path), self._env)
 
     def _remember(self, pid: int) -> None:
         self._child.remember(pid, self.wanted.key)

@@ -156,6 +156,8 @@ class Service:
     async def end(self) -> None:
         """End all its processes."""
         await asyncio.gather(*(replicas.end() for replicas in self._sets.values()))
+        for marker in self._places.run.glob(f"{self._folder.name}.*.unloaded"):
+            marker.unlink(missing_ok=True)
 
     # -- what is ----------------------------------------------------------------------------
 

@@ -3,21 +3,75 @@
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from modelyard_kserve.local.messages import Request
 
 #: The content type.
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_ROWS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 10000)
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Who answers."""
+
+    model: str
+    version: str
+    revision: str
+
+
+def is_counted(request: Request) -> bool:
+    """Whether it asks for a prediction, rather than about the model or the server.
+
+    Example:
+        >>> path = "/inference.GRPCInferenceService/"
+        >>> [is_counted(Request("POST", path + name, b"", {}, b"")) for name in ("ServerLive", "ModelInfer")]
+        [False, True]
+    """
+    path = request.path
+    return request.method == "POST" and (
+        path.endswith(("/infer", ":predict", "/ModelInfer"))
+        or not path.startswith(("/v2/repository/", "/inference."))
+    )
+
+
+class _Histogram:
+    """Observations by upper bounds, for each revision."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts: dict[str, list[int]] = {}
+        self._sums: dict[str, float] = {}
+
+    def note(self, revision: str, value: float) -> None:
+        counts = self._counts.setdefault(revision, [0] * (len(self._bounds) + 1))
+        counts[bisect_left(self._bounds, value)] += 1
+        self._sums[revision] = self._sums.get(revision, 0.0) + value
+
+    def lines(self, name: str, help_text: str) -> Iterator[str]:
+        yield f"# HELP {name} {help_text}"
+        yield f"# TYPE {name} histogram"
+        for revision, counts in sorted(self._counts.items()):
+            total = 0
+            for bound, count in zip((*self._bounds, "+Inf"), counts):
+                total += count
+                yield f'{name}_bucket{{revision="{revision}",le="{bound}"}} {total}'
+            yield f'{name}_sum{{revision="{revision}"}} {self._sums[revision]:.6f}'
+            yield f'{name}_count{{revision="{revision}"}} {total}'
 
 
 class Statistics:
-    """Requests, their durations, and what is under way."""
+    """Requests, their durations and rows, and what is under way."""
 
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, int]] = Counter()
-        self._buckets: dict[str, list[int]] = {}
-        self._seconds: Counter[str] = Counter()
+        self._known: dict[str, Answering] = {}
+        self._seconds, self._rows = _Histogram(_SECONDS), _Histogram(_ROWS)
         self._now = 0
 
     @contextlib.contextmanager
@@ -29,13 +83,14 @@ class Statistics:
         finally:
             self._now -= 1
 
-    def note(self, revision: str, status: int, seconds: float) -> None:
-        """Count an answered request."""
+    def note(self, identity: Answering, status: int, seconds: float, rows: int | None = None) -> None:
+        """Count an answered request, of which a model answered so many rows."""
+        revision = identity.revision
         self._requests[revision, status] += 1
-        buckets = self._buckets.setdefault(revision, [0] * (len(_BUCKETS) + 1))
-        place = next((n for n, bound in enumerate(_BUCKETS) if seconds <= bound), len(_BUCKETS))
-        buckets[place] += 1
-        self._seconds[revision] += seconds  # type: ignore[assignment]
+        self._known[revision] = identity
+        self._seconds.note(revision, seconds)
+        if rows is not None:
+            self._rows.note(revision, rows)
 
     def text(self, endpoint: str, events: Mapping[str, int]) -> str:
         """The exposition, with the payload events by what became of them."""
@@ -45,19 +100,17 @@ class Statistics:
         ]
         for (revision, status), count in sorted(self._requests.items()):
             lines.append(f'modelyard_requests_total{{revision="{revision}",code="{status}"}} {count}')
+        lines += self._seconds.lines("modelyard_request_duration_seconds", "Time from request to answer.")
+        lines += self._rows.lines("modelyard_request_rows", "Rows that a request asked for.")
         lines += [
-            "# HELP modelyard_request_duration_seconds Time from request to answer.",
-            "# TYPE modelyard_request_duration_seconds histogram",
+            "# HELP modelyard_revision_info The model behind a revision.",
+            "# TYPE modelyard_revision_info gauge",
         ]
-        for revision, buckets in sorted(self._buckets.items()):
-            total = 0
-            for bound, count in zip((*_BUCKETS, "+Inf"), buckets):
-                total += count
-                labels = f'{{revision="{revision}",le="{bound}"}}'
-                lines.append(f"modelyard_request_duration_seconds_bucket{labels} {total}")
-            labels = f'{{revision="{revision}"}}'
-            lines.append(f"modelyard_request_duration_seconds_sum{labels} {self._seconds[revision]:.6f}")
-            lines.append(f"modelyard_request_duration_seconds_count{labels} {total}")
+        for revision, known in sorted(self._known.items()):
+            labels = (
+                f'revision="{revision}",model="{_escaped(known.model)}",version="{_escaped(known.version)}"'
+            )
+            lines.append(f"modelyard_revision_info{{{labels}}} 1")
         lines += [
             "# HELP modelyard_requests_in_flight Requests under way.",
             "# TYPE modelyard_requests_in_flight gauge",
@@ -70,3 +123,7 @@ class Statistics:
             for outcome, count in sorted(events.items())
         ]
         return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

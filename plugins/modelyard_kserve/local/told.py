@@ -30,7 +30,7 @@ def endpoint_of(
         name=wanted.name,
         url=url,
         ready=url is not None and any(ready[number] for number in split),
-        storage_uri=wanted.storage_uri,
+        storage_uri=wanted.storage_uri or wanted.newest.command,
         revisions=tuple(
             _revision(r, seen.get(str(r.number), {}), split.get(r.number, 0))
             for r in reversed(wanted.revisions)
@@ -67,7 +67,7 @@ def _revision(wanted: Wanted, state: Mapping[str, Any], share: int) -> Revision:
         number=wanted.number,
         model=wanted.model,
         version=wanted.version,
-        storage_uri=wanted.storage_uri,
+        storage_uri=wanted.storage_uri or wanted.command,
         traffic=share,
         ready=bool(state.get("ready")),
         created=datetime.fromisoformat(wanted.created),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import socket
+import time
 from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -171,6 +173,19 @@ def test_an_unknown_path_or_method_is_one_sentence(steady: Endpoint) -> None:
         status, text = post(steady, path, b"{}")
         assert status == wanted
         assert list(json.loads(text)) == ["error"]
+
+
+@pytest.mark.slow
+def test_a_body_that_never_comes_holds_no_connection(steady: Endpoint) -> None:
+    parts = urlsplit(steady.url or "")
+    head = f"POST {parts.path}{paths(steady)[1]} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{{"
+    began = time.monotonic()
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=60) as connection:
+        connection.sendall(head.encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'{"error":"the body did not come within 30 s"}' in answer
+    assert 29 < time.monotonic() - began < 40
 
 
 # -- headers and the prediction log ---------------------------------------------------------

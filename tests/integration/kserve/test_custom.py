@@ -230,6 +230,7 @@ def test_a_program_that_brings_its_own_server_gets_a_port(project: Any, ask: Any
         {"said": ["--tone=low", "$(NOT_SET)"], "tone": "low"},
     )
     assert "containers[0].image is not used here" in endpoint.message
+    assert endpoint.storage_uri.startswith("python plain.py")
 
 
 def test_any_program_of_the_project_runs(project: Any, ask: Any, within: Any, runs: Any) -> None:
@@ -297,3 +298,26 @@ def test_a_program_that_fails_says_why(project: Any, code: str, said: str) -> No
     assert caught.value.code == "revision-failed"
     assert said in caught.value.message
     project.server.delete("broken")
+
+
+def test_a_class_sleeps_and_wakes_as_models_do(project: Any, ask: Any, within: Any) -> None:
+    (project.context.root / "doubles.py").write_text(OURS)
+    content = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "sleepy", "annotations": {"autoscaling.knative.dev/window": "6s"}},
+        "spec": {
+            "predictor": {
+                "minReplicas": 0,
+                "containers": [{"name": "kserve-container", "command": ["python", "doubles.py"]}],
+            }
+        },
+    }
+    file = project.context.root / "sleepy.yaml"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    endpoint = project.server.apply(file)
+    assert within(40, lambda: not project.model_servers("sleepy"))
+    assert ask(endpoint, "/v1/models/sleepy:predict", {"instances": [[1, 2]]}) == (
+        200,
+        {"predictions": [[2.0, 4.0]]},
+    )

@@ -226,6 +226,50 @@ def test_tritons_folder_with_the_highest_version_is_taken(
     assert ask("versions", v1("versions"), asked)[0] == 200
 
 
+# -- limits ---------------------------------------------------------------------------------
+
+
+class Hungry:
+    """Takes as much memory as it is asked to, or says how many threads libraries may start."""
+
+    def predict(self, rows: Any) -> Any:
+        import os
+
+        wanted = int(rows[0][0])
+        return [len(bytearray(wanted)) if wanted else int(os.environ["OMP_NUM_THREADS"])]
+
+
+def test_limits_are_kept_by_the_process(
+    new_project: Callable[..., Any], post: Callable[..., Any], tmp_path: Path
+) -> None:
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.pkl").write_bytes(cloudpickle.dumps(Hungry()))
+    project = new_project(trust_pickle=True)
+
+    def ask(url: str, number: int) -> tuple[int, Any]:
+        status, _, text = post(url, v1("hungry"), json.dumps({"instances": [[number]]}).encode())
+        return status, json.loads(text)
+
+    def limited(**limits: Any) -> str:
+        uri = str(tmp_path / "model")
+        made = project.apply("hungry", uri, **of("sklearn"), resources={"limits": limits})
+        return str(made.url)
+
+    url = limited(memory="1Gi", cpu=2)
+    assert ask(url, 0) == (200, {"predictions": [2]})
+    assert ask(url, 2**31)[0] == 500
+    assert ask(url, 2**20) == (200, {"predictions": [2**20]}), "and it answers on"
+    url = limited(memory="4Gi")
+    assert ask(url, 0) == (200, {"predictions": [1]})
+    assert ask(url, 2**31) == (200, {"predictions": [2**31]})
+    with pytest.raises(ModelyardError) as caught:
+        limited(**{"nvidia.com/gpu": 99})
+    assert "it asks for 99 of nvidia.com/gpu; this machine has " in caught.value.message
+
+
 # -- what can't be served -------------------------------------------------------------------
 
 

@@ -111,9 +111,39 @@ def test_routes_say_who_answers_and_how_much(tmp_path: Path) -> None:
         "late-00002": 20,
     }
     prefixes = [one["match"].get("prefix") or one["match"]["path"] for one in paths["routes"]]
-    assert prefixes == ["/healthz", "/", "/metrics", "/serving/default/late/", "/serving/team/sleepy/"]
+    assert prefixes[:5] == ["/healthz", "/", "/metrics", "/serving/default/late/", "/serving/team/sleepy/"]
     said = json.dumps(route["weighted_clusters"]["clusters"])
     assert '"100%%20%%"' in said, "Envoy takes a single % for a command"
+
+
+def named(file: Path) -> list[tuple[str, list[str]]]:
+    """The routes of gRPC beside those of hosts: what the header says, and who is asked."""
+    *_, paths = resources(file)[0]["virtual_hosts"]
+    found = []
+    for route in paths["routes"]:
+        if route["match"].get("prefix") == "/inference.GRPCInferenceService/":
+            (header,) = route["match"].get("headers", [{}])
+            said = header.get("string_match", {}).get("exact", "nothing" if header else "anything")
+            asked = route.get("route", {}).get("weighted_clusters", {}).get("clusters", [])
+            found.append((said, [cluster["name"] for cluster in asked]))
+    return found
+
+
+def test_grpc_is_routed_by_a_header_and_without_one_only_if_there_is_one_endpoint(tmp_path: Path) -> None:
+    envoy.write_routes(routing(tmp_path))
+    late, sleepy = ["late-00002", "late-00001"], ["sleepy-00001"]
+    assert named(tmp_path / "rds.json") == [
+        ("default/late", late),
+        ("late", late),
+        ("team/sleepy", sleepy),
+        ("sleepy", sleepy),
+        ("anything", []),
+    ]
+    envoy.write_routes(routing(tmp_path, routes=routing(tmp_path).routes[1:]))
+    assert named(tmp_path / "rds.json")[2:] == [("nothing", sleepy), ("anything", [])]
+    twins = [Route("late", space, (Share(f"{space}-1", "late", "1", 100),)) for space in ("a", "b")]
+    envoy.write_routes(routing(tmp_path, routes=twins))
+    assert [said for said, _ in named(tmp_path / "rds.json")] == ["a/late", "b/late", "anything"]
 
 
 def test_what_envoy_reads_is_ours_alone(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,8 @@ import pytest
 pytest.importorskip("httptools")
 
 from modelyard_kserve.local import http_server
-from modelyard_kserve.local.asgi import Answer, Request
 from modelyard_kserve.local.http_server import HttpServer
+from modelyard_kserve.local.messages import Answer, Request
 
 
 async def echo(request: Request) -> Answer:
@@ -156,9 +158,44 @@ def test_a_body_that_does_not_come_is_given_up_and_a_slow_one_is_not(
     talk(tmp_path, conversation)
 
 
+def test_compressed_bodies_are_unpacked_as_far_as_bodies_may_go(tmp_path: Path) -> None:
+    def packed(body: bytes, encoding: str) -> bytes:
+        head = f"content-encoding: {encoding}\r\ncontent-length: {len(body)}\r\n\r\n"
+        return b"POST / HTTP/1.1\r\nhost: x\r\n" + head.encode() + body
+
+    async def conversation(asked: Asked) -> None:
+        for encoding, body in (("gzip", gzip.compress(b"12345")), ("deflate", zlib.compress(b"12345"))):
+            assert b'"size":5' in await asked(packed(body, encoding))
+        bomb = gzip.compress(b"\0" * (http_server.BODY_LIMIT + 1))
+        for body, encoding, sentence in (
+            (bomb, "gzip", b"larger than 64 MiB unpacked"),
+            (gzip.compress(b"12345")[:-9], "gzip", b"the body is cut off"),
+            (b"12345", "gzip", b"can't be unpacked with gzip"),
+            (b"12345", "br", b"bodies may be compressed with gzip or deflate, not with 'br'"),
+        ):
+            said = await asked(packed(body, encoding), seconds=2)
+            assert said.startswith(b"HTTP/1.1 400")
+            assert sentence in said
+
+    talk(tmp_path, conversation)
+
+
+def test_in_grpc_a_fault_is_a_status_and_a_message(tmp_path: Path) -> None:
+    async def late(_: Request) -> Answer:
+        raise RuntimeError("spät, 100 %")
+
+    async def conversation(asked: Asked) -> None:
+        said = await asked(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc+proto\r\n\r\n")
+        assert b"content-type: application/grpc\r\n" in said
+        assert b"grpc-status: 13\r\n" in said
+        assert b"grpc-message: RuntimeError: sp%C3%A4t, 100 %25\r\n" in said
+
+    talk(tmp_path, conversation, late)
+
+
 _PROGRAM = """
 import asyncio, sys
-from modelyard_kserve.local.asgi import Answer
+from modelyard_kserve.local.messages import Answer
 from modelyard_kserve.local.http_server import HttpServer
 async def slow(request):
     await asyncio.sleep(float(request.path[1:]))

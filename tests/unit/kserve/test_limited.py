@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from modelyard_kserve.local import limited
-from modelyard_kserve.local.asgi import Answer, Request
 from modelyard_kserve.local.limited import Limited
+from modelyard_kserve.local.messages import Answer, Request
 
 ASK = Request("POST", "/v1/models/a:predict", b"", {}, b"{}")
 LIVE = Request("GET", "/v2/health/live", b"", {}, b"")

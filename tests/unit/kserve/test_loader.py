@@ -127,6 +127,71 @@ def test_a_folder_that_is_gone_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "gone")
 
 
+# -- modelFormat ----------------------------------------------------------------------------
+
+
+def refused_as(model_format: str, folder: Path) -> str:
+    with pytest.raises(ModelyardError) as caught:
+        load(folder, model_format=model_format, trust_pickle=True)
+    assert caught.value.code == "model-unloadable"
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("files", "model_format", "said"),
+    [
+        ("a.skops", "mlflow", "no mlflow model (MLmodel) is in it; it looks like sklearn"),
+        ("model.onnx", "sklearn", "it looks like onnx: say so in modelFormat"),
+        ("saved_model.pb", "pytorch", "it looks like tensorflow"),
+        ("3/saved_model.pb", "onnx", "it looks like tensorflow"),
+        ("config.json", "tensorflow", "it looks like huggingface"),
+        ("README.txt notes.json", "onnx", "it holds 0 model files; one of *.onnx is needed"),
+        ("a.pt b.pt2", "pytorch", "it holds 2 model files (a.pt, b.pt2)"),
+        ("1/a.onnx 1/b.onnx", "onnx", "it holds 2 model files (a.onnx, b.onnx)"),
+        ("notes.txt", "lightgbm", "it holds 0 model files"),
+        ("model.bst", "lightgbm", "it does not begin as LightGBM's models do"),
+        ("a.skops", "pmml", "'pmml' is not served here; known: huggingface, lightgbm, mlflow"),
+    ],
+)
+def test_a_folder_that_does_not_hold_what_is_named_is_refused(
+    tmp_path: Path, files: str, model_format: str, said: str
+) -> None:
+    pytest.importorskip("onnxruntime")
+    for name in files.split():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    if model_format == "pytorch" and "pb" not in files:
+        pytest.importorskip("torch")
+    assert said in refused_as(model_format, tmp_path)
+
+
+@pytest.mark.parametrize("model_format", ["sklearn", "xgboost", "pytorch", "huggingface"])
+@pytest.mark.parametrize("content", ["flavors: {python_function: {}}", "[]", "{torn: ["])
+def test_an_mlmodel_without_the_format_is_for_mlflow(tmp_path: Path, model_format: str, content: str) -> None:
+    (tmp_path / "MLmodel").write_text(content)
+    assert f"its MLmodel describes no {model_format} model; say modelFormat mlflow" in refused_as(
+        model_format, tmp_path
+    )
+
+
+def test_an_mlmodel_names_no_file_outside_of_its_folder(tmp_path: Path) -> None:
+    dump_pickle(Marker(), tmp_path / "evil.pkl")
+    before = Marker.seen
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "MLmodel").write_text("flavors: {sklearn: {pickled_model: ../evil.pkl}}")
+    for model_format in ("sklearn", "mlflow"):
+        assert "its MLmodel names ../evil.pkl, which lies outside of it" in refused_as(model_format, folder)
+    assert Marker.seen == before
+
+
+def test_probabilities_are_scikit_learns(tmp_path: Path) -> None:
+    pytest.importorskip("xgboost")
+    (tmp_path / "model.ubj").write_text("x")
+    with pytest.raises(ModelyardError, match="PREDICT_PROBA is for scikit-learn's models"):
+        load(tmp_path, model_format="xgboost", trust_pickle=True, probabilities=True)
+
+
 # -- files that can't be loaded -------------------------------------------------------------
 
 

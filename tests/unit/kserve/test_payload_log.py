@@ -7,14 +7,14 @@ import asyncio
 import pytest
 
 from modelyard_kserve.local import payload_log
-from modelyard_kserve.local.asgi import Request
+from modelyard_kserve.local.messages import Request
 from modelyard_kserve.local.payload_log import PayloadLog
 
 SOURCE = {"service": "s", "namespace": "n", "model": "m", "version": "1", "revision": "s-00001"}
 
 
 def note(log: PayloadLog, number: int, body: bytes = b"{}") -> None:
-    log.note(Request("POST", "/", b"", {}, body), f"frage-{number}", SOURCE, body)
+    log.note(Request("POST", "/", b"", {}, body), f"frage-{number}", SOURCE, body, body)
 
 
 def test_the_oldest_events_are_dropped_and_counted_when_there_are_too_many(
@@ -25,7 +25,7 @@ def test_the_oldest_events_are_dropped_and_counted_when_there_are_too_many(
     for number in range(20):
         note(log, number)
     assert log.counts == {"stored": 0, "dropped": 30}
-    assert [headers["ce-id"] for headers, _ in log._queue][::2] == [f"frage-{n}" for n in range(15, 20)]
+    assert [headers["ce-id"] for headers, *_ in log._queue][::2] == [f"frage-{n}" for n in range(15, 20)]
     assert log.left_behind() == {"stored": 0, "dropped": 40}
 
 
@@ -35,7 +35,7 @@ def test_the_bytes_of_waiting_events_are_bounded_too(monkeypatch: pytest.MonkeyP
     for number in range(20):
         note(log, number, b"x" * 300)
     assert log.counts["dropped"] == 17
-    assert sum(len(body) for _, body in log._queue) == 900
+    assert sum(len(body) for _, body, _ in log._queue) == 900
 
 
 def test_without_a_sink_every_event_is_counted_as_dropped_at_once() -> None:

@@ -8,13 +8,17 @@ import socket
 import pytest
 
 from modelyard_kserve.counted import asked, quantile, summed
-from modelyard_kserve.local.statistics import Statistics
+from modelyard_kserve.local.statistics import Answering, Statistics
+
+
+def of(revision: str) -> Answering:
+    return Answering("late", "3", revision)
 
 
 def samples(text: str) -> dict[str, float]:
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     for line in lines:
-        assert re.fullmatch(r'[a-z_]+(\{([a-z_]+="[^"]*",?)+\})? [0-9.]+', line), line
+        assert re.fullmatch(r'[a-z_]+(\{([a-z_]+="([^"\\]|\\.)*",?)+\})? [0-9.]+', line), line
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
 
 
@@ -25,8 +29,8 @@ def test_nothing_was_asked_yet() -> None:
 def test_answers_are_counted_by_revision_and_status() -> None:
     counted = Statistics()
     for status in (200, 200, 400):
-        counted.note("late-00001", status, 0.004)
-    counted.note("late-00002", 200, 0.004)
+        counted.note(of("late-00001"), status, 0.004)
+    counted.note(of("late-00002"), 200, 0.004)
     seen = samples(counted.text("late", {}))
     assert seen['modelyard_requests_total{revision="late-00001",code="200"}'] == 2
     assert seen['modelyard_requests_total{revision="late-00001",code="400"}'] == 1
@@ -36,7 +40,7 @@ def test_answers_are_counted_by_revision_and_status() -> None:
 def test_durations_are_a_cumulative_histogram() -> None:
     counted = Statistics()
     for seconds in (0.0005, 0.001, 0.03, 99.0):
-        counted.note("r", 200, seconds)
+        counted.note(of("r"), 200, seconds)
     seen = samples(counted.text("late", {}))
     name = "modelyard_request_duration_seconds"
     buckets = [value for key, value in seen.items() if key.startswith(f"{name}_bucket")]
@@ -46,6 +50,19 @@ def test_durations_are_a_cumulative_histogram() -> None:
     assert seen[f'{name}_bucket{{revision="r",le="10.0"}}'] == 3
     assert seen[f'{name}_bucket{{revision="r",le="+Inf"}}'] == seen[f'{name}_count{{revision="r"}}'] == 4
     assert seen[f'{name}_sum{{revision="r"}}'] == 99.0315
+
+
+def test_the_rows_of_a_request_are_counted_and_the_model_is_named() -> None:
+    counted = Statistics()
+    for rows in (1, 2, 100, 20_000, None):
+        counted.note(Answering('la"te', "3", "r"), 200, 0.01, rows)
+    seen = samples(counted.text("late", {}))
+    name = "modelyard_request_rows"
+    assert seen[f'{name}_bucket{{revision="r",le="1"}}'] == 1
+    assert seen[f'{name}_bucket{{revision="r",le="100"}}'] == 3
+    assert seen[f'{name}_bucket{{revision="r",le="+Inf"}}'] == seen[f'{name}_count{{revision="r"}}'] == 4
+    assert seen[f'{name}_sum{{revision="r"}}'] == 20_103
+    assert seen['modelyard_revision_info{revision="r",model="la\\"te",version="3"}'] == 1
 
 
 def test_a_request_is_under_way_until_it_ends_well_or_not() -> None:
@@ -64,17 +81,17 @@ def test_events_are_counted_by_outcome_and_every_family_has_a_type() -> None:
     seen = samples(text)
     assert seen['modelyard_payload_events_total{endpoint="late",outcome="stored"}'] == 3
     assert seen['modelyard_payload_events_total{endpoint="late",outcome="dropped"}'] == 1
-    assert text.count("# TYPE ") == text.count("# HELP ") == 4
+    assert text.count("# TYPE ") == text.count("# HELP ") == 6
     assert text.endswith("\n")
 
 
 def test_what_several_processes_counted_is_one_answer() -> None:
     one, other = Statistics(), Statistics()
     for seconds in (0.004, 0.004, 0.004):
-        one.note("late-00001", 200, seconds)
-    other.note("late-00001", 500, 0.04)
-    other.note("late-00001", 404, 0.04)
-    other.note("late-00002", 200, 0.2)
+        one.note(of("late-00001"), 200, seconds)
+    other.note(of("late-00001"), 500, 0.04)
+    other.note(of("late-00001"), 404, 0.04)
+    other.note(of("late-00002"), 200, 0.2)
     first, second = summed([one.text("late", {}), other.text("late", {})])
     assert (first.revision, first.requests, first.refused, first.errors) == ("late-00001", 5, 1, 1)
     assert 0.0025 < (first.p50 or 0) <= 0.005

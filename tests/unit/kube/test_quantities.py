@@ -25,6 +25,7 @@ def test_quantities(text: Any, number: float) -> None:
     assert quantity(text) == number
 
 
-def test_a_quantity_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="'a lot' is not a quantity"):
-        quantity("a lot")
+@pytest.mark.parametrize("said", ["a lot", "", "2 Gi", "-1", "1GiB", None])
+def test_a_quantity_that_is_none_is_refused(said: Any) -> None:
+    with pytest.raises(ValueError, match="is not a quantity"):
+        quantity(said)

@@ -6,6 +6,7 @@ read the table.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -52,6 +53,10 @@ RUNTIMES = {
         ("config.json",), "transformers", "transformers torch", ("torch", "transformers.pipelines")
     ),
 }
+#: Names that files of any kind have; nothing is guessed from them.
+_OF_ANYTHING = ("*.json", "*.txt")
+#: Formats that are read out of MLflow's folders, too, without MLflow.
+_WITHOUT_MLFLOW = ("sklearn", "xgboost", "lightgbm", "onnx")
 #: What `modelFormat` may say.
 FORMATS = tuple(sorted(RUNTIMES))
 
@@ -83,9 +88,12 @@ def load(
         raise
     except ModuleNotFoundError as fault:
         raise _missing(folder, fault) from fault
+    except MemoryError as fault:
+        why = "there is not enough memory for it: resources.limits.memory, or the machine's"
+        raise unloadable(folder, why) from fault
     except Exception as fault:
         said = " ".join(str(fault).partition("Stack trace")[0].split())[:400]
-        raise unloadable(folder, f"{type(fault).__name__}: {said}") from fault
+        raise unloadable(folder, f"{type(fault).__name__}: {said}{_made_with(folder)}") from fault
 
 
 def forked_as(model_format: str, folder: Path) -> str | None:
@@ -102,8 +110,7 @@ def forked_as(model_format: str, folder: Path) -> str | None:
 def _require_format(folder: Path, name: str) -> None:
     """Nothing of the format, but something of another one, is a slip in the file."""
     if folder.is_dir() and name != "mlflow" and (folder / "MLmodel").is_file():
-        flavors = described(folder)
-        if flavors and name not in flavors:
+        if name not in _WITHOUT_MLFLOW or name not in described(folder):
             raise unloadable(folder, f"its MLmodel describes no {name} model; say modelFormat mlflow")
         return
     looks = _guessed(folder)
@@ -115,16 +122,24 @@ def _require_format(folder: Path, name: str) -> None:
 
 
 def _guessed(folder: Path) -> str | None:
-    return next((name for name in RUNTIMES if _matches(folder, name)), None)
+    return next((name for name in RUNTIMES if _matches(folder, name, but=_OF_ANYTHING)), None)
 
 
-def _matches(folder: Path, name: str) -> bool:
-    patterns = RUNTIMES[name].files
+def _matches(folder: Path, name: str, but: Collection[str] = ()) -> bool:
+    patterns = [pattern for pattern in RUNTIMES[name].files if pattern not in but]
     if folder.is_file():
         return any(folder.match(pattern) for pattern in patterns)
     # TensorFlow and Triton look for versions in folders that are named 1, 2, ...
     deeper = [f"[0-9]*/{pattern}" for pattern in patterns] if name in ("tensorflow", "onnx") else []
     return any(next(folder.glob(pattern), None) is not None for pattern in (*patterns, *deeper))
+
+
+def _made_with(folder: Path) -> str:
+    """Other versions than the model's are why many can't be loaded."""
+    from modelyard_kserve.local.environments import differences
+
+    said = differences(folder) if folder.is_dir() else ""
+    return f"; it was made with {said}" if said else ""
 
 
 def _missing(folder: Path, fault: ModuleNotFoundError) -> ModelyardError:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from modelyard.errors import ConfigError
+from modelyard_kserve.trust import CONSENT
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,11 @@ def unloadable(path: Path, why: str) -> ConfigError:
         f"{path.name} can't be loaded: {why}",
         "register the model, or see [providers.kserve]",
     )
+
+
+def untrusted(path: Path, why: str) -> ConfigError:
+    """`model-unloadable`: it would run code, and nobody answers for it."""
+    return unloadable(path, f"{why}, and it does not come from the registry; {CONSENT}")
 
 
 def without_probabilities(path: Path, probabilities: bool) -> None:

@@ -36,7 +36,7 @@ def _array(column: Column, values: Sequence[Any]) -> Any:
             raise _misfit(column, values, (int, float))
         if column.kind in ("long", "integer") and not (given.dtype.kind == "f" and np.isnan(given).any()):
             return _whole(column, values, given)
-        return given.astype(float)
+        return given.astype(np.float32 if column.kind == "float" else float)  # MLflow refuses any other
     if column.kind == "boolean":
         if not all(isinstance(value, bool) or value is None for value in values):
             raise _misfit(column, values, (bool,))
@@ -54,15 +54,17 @@ def _array(column: Column, values: Sequence[Any]) -> Any:
 
 
 def _whole(column: Column, values: Sequence[Any], given: Any) -> Any:
-    """The column as 64-bit integers; cutting off a fraction would answer another question."""
+    """The column as integers of its size; cutting off a fraction would answer another question."""
     import numpy as np
 
-    if given.dtype.kind == "f":
-        wrong = np.flatnonzero((given != np.trunc(given)) | (np.abs(given) >= 2.0**63))
+    bits = 32 if column.kind == "integer" else 64
+    if given.dtype.kind in "fu" or bits == 32:
+        wrong = np.flatnonzero((given != np.trunc(given)) | (np.abs(given) >= 2.0 ** (bits - 1)))
         if wrong.size:
             value = values[wrong[0]]
-            raise ValueError(f"row {wrong[0]}, column '{column.name}': {value!r:.60} is not a whole number")
-    return given.astype(np.int64)
+            what = f"row {wrong[0]}, column '{column.name}': {value!r:.60}"
+            raise ValueError(f"{what} is not a whole number of {bits} bits")
+    return given.astype(f"i{bits // 8}")
 
 
 def _misfit(column: Column, values: Sequence[Any], fits: tuple[type, ...]) -> ValueError:

@@ -8,8 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelyard_kserve.local.runtimes.base import LoadedModel, Spec, unloadable, without_probabilities
-from modelyard_kserve.trust import CONSENT
+from modelyard_kserve.local.runtimes.base import (
+    LoadedModel,
+    Spec,
+    unloadable,
+    untrusted,
+    without_probabilities,
+)
 
 #: How the class of a model ends -> what it does, as KServe's huggingfaceserver decides it.
 _TASKS = {
@@ -82,11 +87,7 @@ def _task(folder: Path, described: Mapping[str, Any]) -> str:
 
 def _require_no_code(folder: Path, described: Mapping[str, Any]) -> None:
     if described.get("auto_map"):
-        said = f"it brings code of its own, and does not come from the registry; {CONSENT}"
-        raise unloadable(folder, said)
+        raise untrusted(folder, "it brings code of its own")
     if not any(folder.glob("*.safetensors")):
-        raise unloadable(
-            folder,
-            "it holds no *.safetensors; other weights are pickles, which run code when they are loaded; "
-            f"{CONSENT}",
-        )
+        why = "it holds no *.safetensors: other weights are pickles, which run code when they are loaded"
+        raise untrusted(folder, why)

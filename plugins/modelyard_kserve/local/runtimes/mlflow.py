@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelyard_kserve.local.runtimes import sklearn
-from modelyard_kserve.local.runtimes.base import LoadedModel, columns, described, unloadable
-from modelyard_kserve.trust import CONSENT
+from modelyard_kserve.local.runtimes.base import LoadedModel, columns, described, unloadable, untrusted
 
 
 def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
@@ -17,9 +16,7 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
     if flavor and not flavor.get("code"):
         return sklearn.load(folder, trusted=trusted, probabilities=probabilities)
     if not trusted:
-        raise unloadable(
-            folder, f"loading it runs its own code, and it does not come from the registry; {CONSENT}"
-        )
+        raise untrusted(folder, "loading it runs its own code")
     import mlflow.pyfunc
 
     return LoadedModel(inputs, sklearn.answer(mlflow.pyfunc.load_model(str(folder)), probabilities))

@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelyard_kserve.local.by_name import datatype_of
 from modelyard_kserve.local.runtimes.base import (
     LoadedModel,
     Spec,
     found,
     unloadable,
+    untrusted,
     without_probabilities,
 )
-from modelyard_kserve.trust import CONSENT
+from modelyard_kserve.local.tensors import datatype_named
 
 _FILES = ("*.pt2", "*.pt", "*.pth")
 #: What PyTorch says about inputs that do not fit; everything else that it raises is the model's fault.
@@ -34,11 +34,8 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
         script = torch.jit.load(str(file), map_location=_device(torch)).eval()
         return LoadedModel((), _answer(torch, script, names := _arguments(script)), _untyped(names))
     if not trusted:
-        raise unloadable(
-            file,
-            "it holds pickles, which run code when they are loaded, and does not come from the registry; "
-            f"TorchScript's files (torch.jit.save) do not, or {CONSENT}",
-        )
+        why = "it holds pickles, which run code when they are loaded (files of torch.jit.save do not)"
+        raise untrusted(file, why)
     if file.suffix == ".pt2":
         program = torch.export.load(str(file))
         inputs = _exported(program)
@@ -79,7 +76,7 @@ def _exported(program: Any) -> tuple[Spec, ...]:
     return tuple(
         Spec(
             name,
-            datatype_of(str(value.dtype).removeprefix("torch.")),
+            datatype_named(str(value.dtype).removeprefix("torch.")),
             tuple(size if isinstance(size, int) else -1 for size in value.shape),
         )
         for name, value in values

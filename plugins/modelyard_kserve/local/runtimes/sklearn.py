@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.errors import ConfigError
-from modelyard_kserve.local.runtimes.base import LoadedModel, found, unloadable
-from modelyard_kserve.trust import CONSENT
+from modelyard_kserve.local.runtimes.base import LoadedModel, found, unloadable, untrusted
 
 #: skops content may hold types below these; anything else must be asked for by name.
 _TRUSTED_PREFIXES = (*("sklearn.", "numpy.", "scipy.", "builtins.", "collections.", "functools.", "pandas."),)
@@ -46,11 +45,7 @@ def answer(model: Any, probabilities: bool) -> Callable[[Any], Any]:
 
 def _from_pickle(file: Path, trusted: bool) -> Any:
     if not trusted:
-        raise unloadable(
-            file,
-            "it is a pickle, which runs code when it is loaded, and does not come from the registry; "
-            f"{CONSENT}",
-        )
+        raise untrusted(file, "it is a pickle, which runs code when it is loaded")
     if file.suffix == ".joblib":
         import joblib  # type: ignore[import-untyped,unused-ignore]
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modelyard_kserve.local.by_name import datatype_of
 from modelyard_kserve.local.runtimes.base import (
     LoadedModel,
     Spec,
@@ -16,6 +15,7 @@ from modelyard_kserve.local.runtimes.base import (
     versioned,
     without_probabilities,
 )
+from modelyard_kserve.local.tensors import datatype_named
 
 _FILES = ("saved_model.pb", "*.keras")
 _SIGNATURE = "serving_default"
@@ -68,4 +68,4 @@ def _keras(tf: Any, file: Path, trusted: bool) -> LoadedModel:
 def _tensor(name: str, spec: Any) -> Spec:
     dtype = getattr(spec.dtype, "name", spec.dtype)
     shape = None if spec.shape is None else tuple(-1 if size is None else int(size) for size in spec.shape)
-    return Spec(name, datatype_of(dtype), shape)
+    return Spec(name, datatype_named(dtype), shape)

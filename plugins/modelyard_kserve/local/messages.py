@@ -1,0 +1,75 @@
+"""What a model server is asked and answers: whole requests, whole answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Longer bodies are refused: one request must not take the machine's memory.
+BODY_LIMIT = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Request:
+    """A whole request; header names are in lower case."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        return parsed(self.body)
+
+
+def parsed(body: Any) -> Any:
+    """JSON in bytes.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    import orjson
+
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as fault:
+        raise ValueError(f"the body is not JSON: {fault}") from None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response.
+
+    Attributes:
+        status: of HTTP.
+        value: is sent as JSON, or as it is if it is bytes.
+        headers: beside the content type.
+        rows: how many a model answered.
+        logged: make what was asked and answered as JSON, where the bodies are something else.
+    """
+
+    status: int
+    value: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+    rows: int | None = None
+    logged: tuple[Callable[[], bytes], Callable[[], bytes]] | None = None
+
+    @staticmethod
+    def error(status: int, sentence: str) -> Answer:
+        """An error as KServe sends it."""
+        return Answer(status, {"error": sentence})
+
+    def body(self) -> bytes:
+        """The bytes to send."""
+        if isinstance(self.value, bytes):
+            return self.value
+        import orjson
+
+        return orjson.dumps(self.value, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,54 @@
+"""The model repository extension: whether a model that is there shall answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+class Repository:
+    """One model, loaded until somebody says otherwise. Unloaded, it answers like one that is not there; its
+    process stays, so that loading it is done at once.
+
+    Args:
+        name, version: of the model.
+        marker: a file that is there while it is unloaded, for all processes of the model, those that come
+            later as well; None: this process alone knows.
+    """
+
+    def __init__(self, name: str, version: str, marker: Path | None = None) -> None:
+        self._name, self._version, self._marker = name, version, marker
+        self._loaded = True
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it shall answer."""
+        return self._loaded if self._marker is None else not self._marker.exists()
+
+    def load(self) -> dict[str, Any]:
+        """Let it answer; what KServe says to that."""
+        self._loaded = True
+        if self._marker is not None:
+            self._marker.unlink(missing_ok=True)
+        return {"name": self._name, "load": True}
+
+    def unload(self) -> dict[str, Any]:
+        """Let it answer no more; what KServe says to that."""
+        self._loaded = False
+        if self._marker is not None:
+            self._marker.touch(mode=0o600)
+        return {"name": self._name, "unload": True}
+
+    def index(self, body: Any) -> list[dict[str, str]]:
+        """What is there, as Triton says it; `{"ready": true}` asks for what answers alone.
+
+        Raises:
+            ValueError: the body is something else.
+        """
+        if not isinstance(body, dict) or not isinstance(body.get("ready", False), bool):
+            raise ValueError('the body is {} or {"ready": true}')
+        loaded = self.loaded
+        if body.get("ready") and not loaded:
+            return []
+        state, reason = ("READY", "") if loaded else ("UNAVAILABLE", "unloaded")
+        return [{"name": self._name, "version": self._version, "state": state, "reason": reason}]

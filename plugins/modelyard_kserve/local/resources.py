@@ -1,0 +1,108 @@
+"""What `resources.limits` means for a process: threads, memory, and GPUs that nobody else has."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from modelyard.errors import ConfigError
+from modelyard.kube.quantities import quantity
+
+GPU = "nvidia.com/gpu"
+#: The limits that a process can keep.
+KNOWN = ("cpu", "memory", GPU)
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+#: Locks of GPUs, held until the process ends.
+_held: list[int] = []
+
+
+def limits_of(container: Mapping[str, Any]) -> dict[str, float]:
+    """The limits of a model or a container that a process can keep.
+
+    Example:
+        >>> limits_of({"resources": {"limits": {"cpu": "2", "memory": "1Gi", "x.org/fpga": 1}}})
+        {'cpu': 2.0, 'memory': 1073741824.0}
+    """
+    limits = (container.get("resources") or {}).get("limits") or {}
+    return {name: quantity(limits[name]) for name in KNOWN if name in limits}
+
+
+def threads(limits: Mapping[str, float]) -> dict[str, str]:
+    """How many threads libraries shall start: one for each processor of the limit; nothing to say: one.
+
+    Example:
+        >>> threads({"cpu": 1.5})["OMP_NUM_THREADS"], threads({"cpu": 1.0}), threads({})
+        ('2', {}, {})
+    """
+    count = math.ceil(limits.get("cpu") or 1)
+    return {name: str(count) for name in _THREADS} if count > 1 else {}
+
+
+def take(memory: int, gpus: int) -> None:
+    """Keep to the limits from now on, in this process.
+
+    Args:
+        memory: bytes of its own that it may have, on Linux; 0: any number. What it asks for beyond fails.
+        gpus: how many it gets for itself; it sees no others.
+
+    Raises:
+        ConfigError: `model-unloadable`: there are not so many GPUs, or others have them.
+    """
+    if memory and sys.platform == "linux":
+        # The address space, which RLIMIT_AS limits, is reserved by the gigabyte and never used.
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        given = memory if most == resource.RLIM_INFINITY else min(memory, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (given, given))
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(_leased(gpus))
+
+
+def _leased(wanted: int) -> list[str]:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelyard" / "gpus"
+    folder.mkdir(parents=True, exist_ok=True)
+    there = list(_gpus())
+    got: list[tuple[str, int]] = []
+    for name in there:
+        if len(got) == wanted:
+            break
+        lock = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system frees it, however we end
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            got.append((name, lock))
+    if len(got) < wanted:
+        for _, lock in got:
+            os.close(lock)
+        taken = len(there) - len(got)
+        others = f", of which other models have {taken}" if taken else ""
+        raise ConfigError(
+            "model-unloadable",
+            f"it asks for {wanted} of {GPU}; this machine has {len(there)}{others}",
+            "ask for fewer, or end the other models",
+        )
+    _held.extend(lock for _, lock in got)
+    return [name for name, _ in got]
+
+
+def _gpus() -> Iterator[str]:
+    """The GPUs that may be used here, by their unique names."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return
+    said = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30, check=False).stdout
+    only = os.environ.get("CUDA_VISIBLE_DEVICES")
+    for line in said.splitlines():
+        found = re.match(r"GPU (\d+): .*\(UUID: (GPU-[\w-]+)\)", line)
+        if found and (only is None or {found[1], found[2]} & set(only.split(","))):
+            yield found[2]
