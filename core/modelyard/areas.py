@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelyard import manifests
-from modelyard.errors import NotFoundError, UsageError
+from modelyard.errors import ConfigError, NotFoundError, UsageError
+from modelyard.manifests import Source
 from modelyard.records import (
     Alert,
     DataRef,
     Endpoint,
+    Explanation,
     Finding,
     LoggedModel,
     ModelVersion,
@@ -24,9 +26,10 @@ from modelyard.records import (
     Run,
     Window,
 )
-from modelyard.stages import DataStatus, Label, ResolvedModel
+from modelyard.stages import DataStatus, Label, Progress, ResolvedModel, unseen
 
 if TYPE_CHECKING:
+    from modelyard.client import Answer
     from modelyard.yard import Yard
 
 # Spelt out here, because inside the classes below `list` is a method.
@@ -36,6 +39,7 @@ _Lines = list[str]
 _States = list[DataStatus]
 _Statistics = list[RequestStats]
 _Findings = list[Finding]
+_Sources = list[Source]
 
 
 class Area:
@@ -213,21 +217,78 @@ class Models(Area):
 class Endpoints(Area):
     """The project's InferenceServices."""
 
-    def apply(self, manifest: str | Path) -> Endpoint:
+    def apply(
+        self, manifest: str | Path | Source, *, trust: bool = False, progress: Progress = unseen
+    ) -> Endpoint:
         """Make the endpoint as its InferenceService file says, and wait until it is ready.
+
+        Args:
+            manifest: the file, or one of the documents that `read` gave.
+            trust: consent that pickles and code of the model's files, as they are now, are loaded. It is
+                remembered for these files, and holds for no others.
+            progress: is told the endpoint as it is while it is waited for.
 
         Raises:
             ConfigError: `manifest-invalid`, with the field's path.
             EnvironmentFault: `revision-failed`: the old revision still answers.
         """
-        file = self._place(manifest)
-        if not file.is_file():
-            raise NotFoundError(
-                "manifest-not-found",
-                f"there is no file {manifest}",
-                "name an InferenceService file: -f FILE",
+        if isinstance(manifest, Source):
+            file, text = manifest.file, manifest.text
+        else:
+            file, text = self._place(manifest), None
+            if not file.is_file():
+                raise NotFoundError(
+                    "manifest-not-found",
+                    f"there is no file {manifest}",
+                    "name an InferenceService file: -f FILE",
+                )
+        return self._deployed(self._yard.server.apply(file, text=text, trust=trust, progress=progress))
+
+    def read(self, *places: str | Path) -> _Sources:
+        """The documents of files and folders, to be applied one by one. Those that are no InferenceServices
+        are not for `apply`; of several that are, none is given if something is wrong with one.
+
+        Args:
+            places: files, folders of YAML files, or `-` for standard input.
+
+        Raises:
+            NotFoundError: `manifest-not-found`.
+            ConfigError: `manifest-invalid`, with the first thing that is wrong.
+        """
+        found: _Sources = []
+        for place in places:
+            if str(place) == "-":
+                found += manifests.sources(manifests.stdin_text(), Path("<stdin>"))
+                continue
+            for file in manifests.files([self._place(place)]):
+                found += manifests.sources(manifests.text_of(file), file)
+        services = [one for one in found if one.is_service]
+        if not services:
+            named = ", ".join(map(str, places))
+            kinds = ", ".join(dict.fromkeys(one.kind for one in found)) or "nothing"
+            raise ConfigError(
+                "manifest-invalid", f"{named}: no InferenceService, but {kinds}", "apply a file with one"
             )
-        return self._deployed(self._yard.server.apply(file))
+        if len(services) > 1:
+            self._require_right(services)
+        return found
+
+    def _require_right(self, services: Sequence[Source]) -> None:
+        """Everything that is wrong with one of them is found before the first is applied."""
+        findings = [one for s in services for one in self.lint_text(s.text, str(s.file))]
+        wrong = [one for one in findings if one.level == "error"]
+        if wrong:
+            first, more = wrong[0], len(wrong) - 1
+            field = f"{first.field}: " if first.field else ""
+            others = f"; and {more} more" if more else ""
+            raise ConfigError(
+                "manifest-invalid",
+                f"{first.file}, line {first.line}: {field}{first.message}{others}; nothing was applied",
+                f"modelyard endpoints lint '{first.file}'"
+                if first.file != "<stdin>"
+                else "put it right, then apply it again",
+                details={"findings": [one.to_dict() for one in wrong]},
+            )
 
     def lint(self, *places: str | Path, mode: str | None = None) -> _Findings:
         """What is wrong in files, and what they say that will not be so; nothing is applied.
@@ -278,6 +339,56 @@ class Endpoints(Area):
     def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
         """The last lines of its log, oldest first."""
         return self._yard.server.logs(name, lines=lines)
+
+    def explain(self, name: str) -> Explanation:
+        """The endpoint with its processes, events, and the last log lines of revisions that failed.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+        """
+        return self._yard.server.explain(name)
+
+    def invoke(
+        self,
+        name: str,
+        rows: Any,
+        *,
+        protocol: Literal["v1", "v2"] = "v1",
+        batch: int = 1000,
+        delimiter: str = ",",
+    ) -> Iterator[Answer]:
+        """Predictions for any number of rows, in requests of `batch` rows; the answers in their order.
+
+        Args:
+            name: the endpoint's.
+            rows: a DataFrame, a NumPy array, a list of dicts or lists, or the path of a CSV, Parquet or JSON
+                file. Values of a CSV file get the types of the model's signature; columns that it does not
+                take are left out.
+            protocol: KServe's V1 or V2 JSON.
+            batch: rows of one request.
+            delimiter: between the values of a CSV file.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`, `file-not-found`.
+            UsageError: `prediction-refused`, `rows-invalid`, `rows-missing`.
+            EnvironmentFault: `endpoint-unreachable`, `prediction-failed`.
+        """
+        from modelyard.asking import ask
+
+        return ask(self.get(name), rows, protocol=protocol, batch=batch, delimiter=delimiter)
+
+    def token(self, name: str, *, anew: bool = False) -> str:
+        """The bearer token that the endpoint asks of callers, for those that are not ours.
+
+        Args:
+            name: the endpoint's.
+            anew: make another one; the old one is refused from then on.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+            UsageError: `no-token`: it asks for none.
+        """
+        return self._yard.server.token(name, anew=anew)
 
     def statistics(self, name: str) -> _Statistics:
         """What its revisions answered, by their names, since their processes started.

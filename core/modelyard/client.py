@@ -17,13 +17,15 @@ from modelyard.records import Record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer(Record):
-    """What an endpoint answered: `predictions` has one item per row; `id` finds it in the log."""
+    """What an endpoint answered: `predictions` has one item per row; `id` finds it in the log. `first` is
+    the number of its first row among those of several requests."""
 
     id: str
     predictions: tuple[Any, ...]
     model: str
     version: str
     revision: str
+    first: int = 1
 
 
 def predict(
@@ -47,6 +49,7 @@ def predict(
 
     Raises:
         UsageError: `prediction-refused`: the endpoint answered 4xx; its sentence is the message.
+            `token-refused`: it asks for a token (`Authorization: Bearer TOKEN` in `headers`).
         EnvironmentFault: `endpoint-unreachable`, `prediction-failed`.
     """
     instances = as_instances(rows)
@@ -61,6 +64,10 @@ def predict(
         if status == 404 and "X-Modelyard-Revision" not in got:  # no model said that
             raise EnvironmentFault(
                 "endpoint-unreachable", f"no {name} answers on {url}: {said}", "modelyard endpoints list"
+            )
+        if status == 401:
+            raise UsageError(
+                "token-refused", f"{name} refused the token: {said}", f"modelyard endpoints token {name}"
             )
         if 400 <= status < 500:
             raise UsageError(
@@ -79,6 +86,30 @@ def predict(
         version=got.get("X-Modelyard-Version", ""),
         revision=got.get("X-Modelyard-Revision", ""),
     )
+
+
+def inputs_of(
+    url: str, name: str, *, headers: Mapping[str, str] | None = None, timeout: float = 60.0
+) -> dict[str, str]:
+    """The columns that a model takes, with their datatypes in V2's words; empty: it takes one matrix, or does
+    not say.
+
+    Args:
+        url: the endpoint's URL.
+        name: the InferenceService's name.
+        headers: e.g. `Authorization`.
+        timeout: seconds.
+
+    Raises:
+        EnvironmentFault: `endpoint-unreachable`.
+    """
+    path = f"/v2/models/{quote(name, safe='')}"
+    status, _, said = _exchange("GET", url, path, None, dict(headers or {}), timeout)
+    inputs = said.get("inputs") if status == 200 and isinstance(said, dict) else None
+    found = [one for one in inputs or () if isinstance(one, dict) and "name" in one]
+    if any(len(one.get("shape") or ()) > 1 and one["shape"][-1] != 1 for one in found):
+        return {}
+    return {str(one["name"]): str(one.get("datatype") or "") for one in found}
 
 
 def as_instances(rows: Any) -> list[Any]:
@@ -186,20 +217,26 @@ def _connection(parts: SplitResult, timeout: float) -> http.client.HTTPConnectio
 def _post(
     url: str, path: str, body: Any, headers: dict[str, str], timeout: float
 ) -> tuple[int, http.client.HTTPMessage, Any]:
-    parts = urlsplit(url)
     try:
         content = json.dumps(body).encode()
     except (TypeError, ValueError) as fault:  # a set, an object, a list that contains itself
         raise UsageError(
             "rows-invalid", f"the rows can't be sent as JSON: {fault}", "give numbers, texts and booleans"
         ) from None
+    return _exchange("POST", url, path, content, {"Content-Type": "application/json", **headers}, timeout)
+
+
+def _exchange(
+    method: str, url: str, path: str, content: bytes | None, headers: dict[str, str], timeout: float
+) -> tuple[int, http.client.HTTPMessage, Any]:
+    parts = urlsplit(url)
     connection = _connection(parts, timeout)
     try:
         connection.request(
-            "POST",
+            method,
             parts.path.rstrip("/") + path,
             content,
-            {"Content-Type": "application/json", "Host": parts.netloc.rpartition("@")[2], **headers},
+            {"Host": parts.netloc.rpartition("@")[2], **headers},
         )
         response = connection.getresponse()
         text = response.read()

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard.errors import ConfigError, NotFoundError
 from modelyard.state import fault_of
 
 _ENDINGS = (".yaml", ".yml", ".json")
+#: Begins a document, wherever it stands in YAML: a text can't hold a line like it.
+_MARK = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+#: Lines without content, and directives of the document that follows.
+_EMPTY = re.compile(r"\s*(?:[#%][^\n]*\n?\s*|\.\.\.\s*)*")
+_KIND = re.compile(r"^kind:[ \t]*[\"']?(\w+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One document of a file.
+
+    Attributes:
+        file: the file, or `<stdin>`; for messages.
+        text: the document, below as many empty lines as stand before it, so that lines are the file's.
+        kind: what it describes; empty: it does not say.
+    """
+
+    file: Path
+    text: str
+    kind: str
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it is to be applied; one that does not say what it is will be refused."""
+        return self.kind in ("", "InferenceService")
 
 
 def files(places: Sequence[Path]) -> Iterator[Path]:
@@ -50,3 +79,48 @@ def text_of(file: Path) -> str:
         ) from None
     except OSError as fault:
         raise fault_of(fault, file) from fault
+
+
+def stdin_text() -> str:
+    """What stands on standard input.
+
+    Raises:
+        ConfigError: `manifest-invalid`: it is not UTF-8.
+    """
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as fault:
+        raise ConfigError(
+            "manifest-invalid", f"<stdin>: it is not UTF-8 text: {fault}", "save it as UTF-8"
+        ) from None
+
+
+def sources(text: str, file: Path) -> list[Source]:
+    """The documents of a text; empty ones are left out.
+
+    Example:
+        >>> found = sources("kind: A\\n---\\n# none\\n---\\nkind: B\\n", Path("both.yaml"))
+        >>> [(one.kind, one.text.count("\\n")) for one in found]
+        [('A', 1), ('B', 5)]
+    """
+    starts = [0, *(mark.start() for mark in _MARK.finditer(text))]
+    found, began = [], 0
+    for start, end in zip(starts, [*starts[1:], len(text)]):
+        part = text[start:end].removeprefix("---")
+        if _EMPTY.fullmatch(part):
+            # Directives stand before the mark of their document.
+            began = start if "%" in part else end
+            continue
+        first = began if began < start and "%" in text[began:start] else start
+        found.append(Source(file, "\n" * text.count("\n", 0, first) + text[first:end], _kind(part)))
+        began = end
+    return found
+
+
+def _kind(text: str) -> str:
+    try:
+        value = json.loads(text)
+        return str(value.get("kind") or "") if isinstance(value, dict) else ""
+    except ValueError:
+        found = _KIND.search(text)
+        return found[1] if found else ""

@@ -313,10 +313,16 @@ class Promotion(Record):
     sha256: str = ""
 
 
+#: Who answers for a model's pickles and code: the project's registry, somebody's consent to exactly these
+#: files, or the setting that trusts everything. Empty: nobody, so they are not loaded.
+Trust = Literal["", "registry", "consent", "settings"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision(Record):
     """One state of an endpoint's predictor; `traffic` is its share in percent. `failed`: it is not
-    ready and will not be by waiting; `message` says why."""
+    ready and will not be by waiting; `message` says why, `reason` in one word of KServe's or Knative's
+    (`Loading`, `ModelLoadFailed`, `NoTraffic`: it sleeps). `since`: when that began."""
 
     name: str
     number: int
@@ -328,6 +334,59 @@ class Revision(Record):
     created: datetime
     failed: bool = False
     message: str = ""
+    reason: str = ""
+    since: datetime | None = None
+    trust: Trust = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition(Record):
+    """What KServe says about a part of an InferenceService, in its words.
+
+    Attributes:
+        type: `Ready`, `PredictorReady`, `RoutesReady` ...
+        status: `Unknown` as long as it may become true by itself.
+        reason: one word; empty where nothing is wrong.
+        message: the same for people.
+        since: when the status changed last (KServe's `lastTransitionTime`).
+    """
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str = ""
+    message: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(Record):
+    """Something that happened to an endpoint `count` times, `first` and last at `time`."""
+
+    time: datetime
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+    count: int = 1
+    first: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica(Record):
+    """A process (on a cluster a pod) that answers for a revision, or shall.
+
+    Attributes:
+        name: its process id or the pod's name.
+        waits_for: what keeps it from being ready; empty: nothing.
+        since: when that began.
+        restarts: how often it was started again.
+    """
+
+    name: str
+    revision: str
+    ready: bool
+    waits_for: str = ""
+    since: datetime | None = None
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,7 +427,9 @@ class Finding(Record):
 class Endpoint(Record):
     """An InferenceService that answers on `url`. `revisions` are newest first.
 
-    `storage_uri` is what its file asks for (perhaps an alias); each revision names what it got.
+    `storage_uri` is what its file asks for (perhaps an alias); each revision names what it got. `ready`: it
+    answers, perhaps by an older revision; the condition `Ready` is about the newest one, too. `token_file`
+    holds the bearer token that it asks of callers.
     """
 
     name: str
@@ -379,6 +440,8 @@ class Endpoint(Record):
     created: datetime
     message: str = ""
     target: str = "local"
+    conditions: tuple[Condition, ...] = ()
+    token_file: Path | None = None
 
     @property
     def loads(self) -> bool:
@@ -407,11 +470,58 @@ class Endpoint(Record):
             UsageError: `prediction-refused`: the rows do not fit the model.
         """
         from modelyard import client
+
+        given = {**self.authorization, **(headers or {})}
+        return client.predict(self.address, self.name, rows, protocol=protocol, headers=given)
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The header with the token that it asks for; empty: it asks for none, or nobody here knows it."""
+        try:
+            token = self.token_file.read_text(encoding="ascii").strip() if self.token_file else ""
+        except FileNotFoundError:
+            token = ""
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    @property
+    def address(self) -> str:
+        """Its URL.
+
+        Raises:
+            EnvironmentFault: `endpoint-unreachable`: it has none now.
+        """
         from modelyard.errors import EnvironmentFault
 
         if self.url is None:
             raise EnvironmentFault("endpoint-unreachable", f"{self.name} is not running", "modelyard up")
-        return client.predict(self.url, self.name, rows, protocol=protocol, headers=headers)
+        return self.url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation(Record):
+    """Everything about an endpoint that helps to see why it is not as it should be.
+
+    Attributes:
+        endpoint: as it is now.
+        replicas: the processes behind its revisions.
+        events: the last ones, oldest first.
+        logs: the last lines of each revision that failed, by its name.
+        unknown: what could not be read, and why.
+    """
+
+    endpoint: Endpoint
+    replicas: tuple[Replica, ...] = ()
+    events: tuple[Event, ...] = ()
+    logs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unknown: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing of it waits or failed: it answers, and its newest revision is ready as well."""
+        newest = self.endpoint.revisions[:1]
+        # The others are part of this one, or, like KServe's `Stopped`, better not true.
+        ready = all(one.status == "True" for one in self.endpoint.conditions if one.type == "Ready")
+        return self.endpoint.ready and ready and all(revision.ready for revision in newest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

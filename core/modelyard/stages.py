@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         DataRef,
         DataUse,
         Endpoint,
+        Explanation,
         Finding,
         LoggedModel,
         Metric,
@@ -36,6 +37,14 @@ if TYPE_CHECKING:
 #: The stages, in the order in which a model passes them.
 StageName = Literal["track", "data", "registry", "serving", "monitoring"]
 STAGES: tuple[StageName, ...] = ("track", "data", "registry", "serving", "monitoring")
+
+
+#: Is told how something goes.
+Progress = Callable[["Endpoint"], None]
+
+
+def unseen(_: Endpoint) -> None:
+    """Nobody looks at the progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,9 +386,26 @@ class Registry(Protocol):
 class Server(Protocol):
     """Stage `serving`: endpoints that are described by InferenceService files."""
 
-    def apply(self, manifest: Path, *, wait: bool = True) -> Endpoint:
+    def apply(
+        self,
+        manifest: Path,
+        *,
+        text: str | None = None,
+        wait: bool = True,
+        trust: bool = False,
+        progress: Progress = unseen,
+    ) -> Endpoint:
         """Make the endpoint as the file says: a new revision when the model or spec changed, a new
         traffic split when only that changed, nothing when nothing did. Waits until it is ready.
+
+        Args:
+            manifest: the file.
+            text: what stands in it, where that is known: one document of several, or standard input.
+            wait: False: return as soon as it is being made.
+            trust: somebody consents that pickles and code of the model's files, as they are now, are loaded,
+                though the registry does not answer for them. It holds for these files for good, and for no
+                others.
+            progress: is told the endpoint as it is, every now and then while it is waited for.
 
         Raises:
             ConfigError: `manifest-invalid`, with the field's path and the nearest known name.
@@ -424,6 +450,26 @@ class Server(Protocol):
 
     def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
         """The last lines that the endpoint and its models wrote, oldest first."""
+
+    def explain(self, name: str) -> Explanation:
+        """The endpoint with everything that helps to see why it is not as it should be: processes, the last
+        events, and the last log lines of revisions that failed. All of it is bounded.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+        """
+
+    def token(self, name: str, *, anew: bool = False) -> str:
+        """The bearer token that the endpoint asks of callers; `Endpoint.predict` sends it by itself.
+
+        Args:
+            name: the endpoint's.
+            anew: make another one; the old one is refused from then on.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+            UsageError: `no-token`: it asks for none.
+        """
 
     def statistics(self, name: str) -> list[RequestStats]:
         """What the revisions answered, by their names, since their processes started; those that answered

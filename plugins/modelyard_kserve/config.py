@@ -10,6 +10,12 @@ class KserveSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     ready_timeout: float = Field(120.0, gt=0, description="Seconds that a model may take to load.")
+    token: bool = Field(
+        False,
+        description="Local endpoints answer only to callers with the project's token (`modelyard endpoints "
+        "token NAME`); our own commands send it by themselves. One endpoint: the annotation "
+        "`modelyard.dev/token`.",
+    )
     trust_pickle: bool = Field(
         False,
         description="Load pickles from plain folders, and of versions that another tool registered, too. A "

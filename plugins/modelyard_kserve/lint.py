@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 from modelyard.errors import UsageError
 from modelyard.records import Finding
-from modelyard_kserve import kinds, rules
+from modelyard_kserve import kinds, rules, trust
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted
 from modelyard_kserve.effects import effects
+from modelyard_kserve.local import tokens
 from modelyard_kserve.schema import faults
 
 #: How it is deployed: by processes of this machine, or on a cluster in one of KServe's modes.
@@ -18,17 +19,24 @@ Mode = Literal["local", "Knative", "Standard"]
 MODES: tuple[Mode, ...] = ("local", "Knative", "Standard")
 #: Says how a document will be deployed.
 ModeOf = Callable[[Mapping[str, Any]], Mode]
+#: Finds what somebody refuses in an InferenceService, beyond what KServe does.
+Refusals = Callable[[Document], Iterable[Said]]
 SERVICE = ("serving.kserve.io/v1beta1", "InferenceService")
 _OURS = "serving.kserve.io/"
 
 
-def lint(text: str, where: str, mode_of: ModeOf) -> list[Finding]:
+def _nothing(_: Document) -> Iterable[Said]:
+    return ()
+
+
+def lint(text: str, where: str, mode_of: ModeOf, also: Refusals = _nothing) -> list[Finding]:
     """What is wrong in a file, and what it says that will not be so.
 
     Args:
         text: YAML with any number of documents.
         where: names the file.
         mode_of: says how an InferenceService will be deployed.
+        also: what else is wrong with an InferenceService that KServe takes.
     """
     try:
         found = documents(text, where)
@@ -44,7 +52,7 @@ def lint(text: str, where: str, mode_of: ModeOf) -> list[Finding]:
             hint=said.hint,
         )
         for document in found
-        for said in _about(document, mode_of)
+        for said in _about(document, mode_of, also)
     ]
 
 
@@ -72,7 +80,11 @@ def service_findings(document: Document, mode: Mode) -> Iterator[Said]:
     """About an InferenceService: first what is wrong with it, then what it does not do."""
     wrong = [_without_secrets(said) for said in faults(document.value, "V1beta1InferenceService")]
     if not wrong:
-        wrong = list(rules.inference_service(document.value, mode))
+        wrong = [
+            *rules.inference_service(document.value, mode),
+            *trust.findings(document.value),
+            *tokens.findings(document.value, mode),
+        ]
     yield from wrong
     if not wrong:
         yield from effects(document.value, mode)
@@ -90,11 +102,14 @@ def not_a_service(document: Document) -> Iterator[Said]:
         yield Said(("metadata", "name"), f"{metadata.get('name')!r:.60} is not a name")
 
 
-def _about(document: Document, mode_of: ModeOf) -> Iterator[Said]:
+def _about(document: Document, mode_of: ModeOf, also: Refusals) -> Iterator[Said]:
     version, kind = document.kind
     if (version, kind) == SERVICE:
         wrong = list(not_a_service(document))
-        yield from wrong or service_findings(document, mode_of(document.value))
+        found = wrong or list(service_findings(document, mode_of(document.value)))
+        yield from found
+        if not any(said.level == "error" for said in found):
+            yield from also(document)
     elif (version, kind) in kinds.KINDS:
         sdk, rule = kinds.KINDS[version, kind]
         wrong = [_without_secrets(said) for said in faults(document.value, sdk)]

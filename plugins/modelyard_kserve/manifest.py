@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,8 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
             raise _refused(document, said)
         if said.level == "warning":
             notes.append(f"{dotted(said.place)} {said.message}")
-    _require_namespace(document, namespace)
+    for said in beyond_kserve(document, namespace) if mode != "local" else ():
+        raise _refused(document, said)
     value = _with_model(document.value)
     predictor = value["spec"]["predictor"]
     model = predictor.get("model")
@@ -174,11 +175,22 @@ def _with_model(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**value, "spec": {**value["spec"], "predictor": predictor}}
 
 
-def _require_namespace(document: Document, only: str) -> None:
+def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:
+    """What KServe takes and we do not apply on a cluster.
+
+    Args:
+        document: an InferenceService that KServe takes.
+        namespace: the only one that it may name; empty: any.
+    """
     said = document.value["metadata"].get("namespace")
-    if said and only and said != only:
-        message = f"'{said}' is not the target's namespace, '{only}'"
-        raise _refused(document, Said(("metadata", "namespace"), message, hint="leave it out here"))
+    if said and namespace and said != namespace:
+        message = f"'{said}' is not the target's namespace, '{namespace}'"
+        yield Said(("metadata", "namespace"), message, hint="leave it out here")
+    model = _with_model(document.value)["spec"]["predictor"].get("model")
+    if not model:
+        yield _NO_MODEL
+    elif not model.get("storageUri"):  # an image may bring its model along
+        yield _NO_ADDRESS
 
 
 def _scaling(document: Document, predictor: Mapping[str, Any], model: Mapping[str, Any]) -> Scaling:

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from modelyard import console
-from modelyard.digests import model_digest
 from modelyard.errors import (
-    ConfigError,
     ConflictError,
     CorruptStateError,
     EnvironmentFault,
     NotFoundError,
     UsageError,
 )
-from modelyard.records import Endpoint, Finding, RequestStats, Revision, now
-from modelyard.stages import ServiceSpec, StageContext
+from modelyard.records import Endpoint, Explanation, Finding, RequestStats
+from modelyard.stages import Progress, ServiceSpec, StageContext, unseen
 from modelyard.state import locked, write_json
 from modelyard_kserve import manifest as manifests
-from modelyard_kserve.commands import own_code
+from modelyard_kserve import revising
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.counted import by_envoy
 from modelyard_kserve.lint import lint, mode_named
 from modelyard_kserve.local import desired as states
+from modelyard_kserve.local import tokens, told
 from modelyard_kserve.local.admin import Admin
-from modelyard_kserve.local.desired import Desired, Wanted
+from modelyard_kserve.local.conditions import events
+from modelyard_kserve.local.desired import Desired
 from modelyard_kserve.local.replicas import RECORDS
 from modelyard_kserve.manifest import Manifest
-from modelyard_kserve.storage import Progress, Resolved, resolve
 from modelyard_kserve.storage.findings import addresses
 from modelyard_kserve.storage.uris import shown
+from modelyard_kserve.trust import CONSENT, advice
 
 #: The background process behind all endpoints of a project.
 SERVICE = "serving"
@@ -45,6 +44,8 @@ SERVICE = "serving"
 _MERGED_WITHIN = 1.2
 #: Seconds that a deleted endpoint's processes may take to end.
 _ENDED_WITHIN = 20.0
+#: Lines of the log that go with a failed revision.
+_LAST_LINES = 15
 #: Revisions that are remembered; older ones can't get traffic any more.
 _KEPT = 10
 
@@ -71,6 +72,32 @@ class KserveServer:
         """See `Server.logs`."""
         self._desired(name)
         return self._context.services.logs(f"endpoint-{name}", lines=lines)
+
+    def explain(self, name: str) -> Explanation:
+        """See `Server.explain`."""
+        endpoint = self.get(name)
+        return Explanation(
+            endpoint=endpoint,
+            replicas=told.replicas_of(endpoint, states.observed(self._at(name))),
+            events=tuple(events(self._at(name))),
+            logs={
+                revision.name: tuple(self.logs(name, lines=_LAST_LINES))
+                for revision in endpoint.revisions
+                if revision.failed
+            },
+        )
+
+    def token(self, name: str, *, anew: bool = False) -> str:
+        """See `Server.token`; all endpoints of a project that ask for one have the same."""
+        if not self._desired(name).guarded:
+            raise UsageError(
+                "no-token",
+                f"'{name}' asks for no token",
+                f"in its file: metadata.annotations {tokens.ANNOTATION}: 'true'",
+            )
+        made = tokens.make(self._context.state, anew=anew)
+        states.ring(self._context.state)
+        return made
 
     def statistics(self, name: str) -> list[RequestStats]:
         """See `Server.statistics`; Envoy counts."""
@@ -99,9 +126,18 @@ class KserveServer:
 
     # -- changing ---------------------------------------------------------------------------
 
-    def apply(self, manifest: Path, *, wait: bool = True) -> Endpoint:
+    def apply(
+        self,
+        manifest: Path,
+        *,
+        text: str | None = None,
+        wait: bool = True,
+        trust: bool = False,
+        progress: Progress = unseen,
+    ) -> Endpoint:
         """See `Server.apply`."""
-        return self._applied(manifests.read(manifest), wait)
+        read = manifests.read(manifest) if text is None else manifests.parse(text, str(manifest))
+        return self._applied(read, wait, trust=trust, progress=progress)
 
     def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
         """See `Server.lint`."""
@@ -149,97 +185,35 @@ class KserveServer:
                 return  # the next one ends what it finds
             time.sleep(0.05)
 
-    def _applied(self, manifest: Manifest, wait: bool, *, keep_split: bool = False) -> Endpoint:
+    def _applied(
+        self,
+        manifest: Manifest,
+        wait: bool,
+        *,
+        keep_split: bool = False,
+        trust: bool = False,
+        progress: Progress = unseen,
+    ) -> Endpoint:
         # To fetch may take long, and others wait for the lock; what an alias means is asked while they do.
         registered = manifest.storage_uri.startswith("models:/")
-        fetched = None if registered else self._resolved(manifest, console.doing)
+        fetched = None if registered else revising.found(manifest, self._context, console.doing)
         with self._locked(manifest.name):
-            resolved = fetched or self._resolved(manifest)
+            found = fetched or revising.found(manifest, self._context)
             console.doing(f"waiting for {manifest.name} to load")
-            notes = (*manifest.notes, *filter(None, [resolved.note]))
+            notes = (*manifest.notes, *filter(None, [found.note]))
             manifest = replace(manifest, storage_uri=shown(manifest.storage_uri), notes=notes)
             before = states.load(self._at(manifest.name))
             settled = before.settled(self._ready(before)) if before else None
-            revision = self._revision(manifest, settled, resolved)
+            revision = revising.revision(manifest, settled, found, self._context, trust=trust)
             if keep_split and settled and revision is settled.newest:
                 # Nothing moved: what `traffic` said since is still so.
                 manifest = replace(manifest, canary=settled.canary)
-            wanted = self._next(manifest, settled, revision)
+            wanted = revising.desired(manifest, settled, revision, guarded=self._guarded(manifest))
             if self._failed(wanted):  # perhaps the package that it lacked is there now
                 wanted = replace(wanted, generation=wanted.generation + 1)
             if wanted != before:
                 states.save(self._at(manifest.name), wanted)
-        return self._started(wanted, wait)
-
-    def _revision(self, manifest: Manifest, before: Desired | None, resolved: Resolved) -> Wanted:
-        """The revision that the manifest asks for: the newest one again if nothing of it changed."""
-        code = self._own_code(manifest)
-        number = before.newest.number + 1 if before else 1
-        made = Wanted(
-            number=number,
-            name=f"{manifest.name}-{number:05d}",
-            model=resolved.model or manifest.name,
-            version=resolved.version,
-            path=str(resolved.path),
-            digest=resolved.digest,
-            storage_uri=manifest.storage_uri,
-            spec_digest=manifest.spec_digest,
-            created=now().isoformat(),
-            env=dict(manifest.env),
-            trust_pickle=resolved.trusted or self._settings.trust_pickle,
-            timeout=manifest.timeout,
-            concurrency=manifest.concurrency,
-            model_format=manifest.model_format,
-            own_requirements=manifest.own_requirements,
-            limits=dict(manifest.limits),
-            command=shlex.join(manifest.command),
-            code=model_digest(code) if code else "",
-        )
-        newest = before.newest if before else None
-        same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (
-            made.key,
-            made.model,
-            made.version,
-            made.spec_digest,
-        )
-        return newest if same and newest is not None else made
-
-    def _next(self, manifest: Manifest, before: Desired | None, revision: Wanted) -> Desired:
-        logger = None if manifest.logger is None else asdict(manifest.logger)
-        if logger is not None:
-            logger["metadata_headers"] = list(logger["metadata_headers"])
-        if before is None:
-            return Desired(
-                name=manifest.name,
-                namespace=manifest.namespace,
-                generation=1,
-                manifest=manifest.text,
-                storage_uri=manifest.storage_uri,
-                canary=manifest.canary,
-                rolled_out=revision.number,
-                revisions=(revision,),
-                created=now().isoformat(),
-                notes=manifest.notes,
-                logger=logger,
-                scaling=manifest.scaling,
-            )
-        revisions = before.revisions
-        if revision is not before.newest:
-            revisions = (*[r for r in revisions if r.number != revision.number], revision)
-            kept = {r.number for r in revisions[-_KEPT:]} | {before.rolled_out}
-            revisions = tuple(r for r in revisions if r.number in kept)
-        changed = replace(
-            before,
-            namespace=manifest.namespace,
-            manifest=manifest.text,
-            storage_uri=manifest.storage_uri,
-            canary=manifest.canary,
-            revisions=revisions,
-            notes=manifest.notes,
-            logger=logger,
-            scaling=manifest.scaling,
-        )
-        return before if changed == before else replace(changed, generation=before.generation + 1)
+        return self._started(wanted, wait, progress)
 
     @staticmethod
     def _before(wanted: Desired) -> int:
@@ -254,36 +228,25 @@ class KserveServer:
             )
         return wanted.revisions[-2].number
 
-    def _own_code(self, manifest: Manifest) -> Path | None:
-        """The project's code that a custom predictor runs; code of others runs if somebody said so."""
-        if not manifest.command:
-            return None
-        code = own_code(manifest.command, self._context.root)
-        if code is None and not self._settings.trust_pickle:
-            raise ConfigError(
-                "custom-untrusted",
-                f"'{shlex.join(manifest.command)[:200]}' runs no file of the project",
-                "put the code into the project's folder, or set [providers.kserve] trust_pickle",
-            )
-        return code
+    def _guarded(self, manifest: Manifest) -> bool:
+        """Whether callers need the token; there is one then."""
+        asked = tokens.asked_for(manifest.document, by_all=self._settings.token)
+        if asked:
+            tokens.make(self._context.state)
+        return asked
 
-    def _resolved(self, manifest: Manifest, progress: Progress = lambda _: None) -> Resolved:
-        if manifest.storage_uri:
-            return resolve(manifest.storage_uri, self._context, progress)
-        code = self._own_code(manifest)  # a program without a model
-        return Resolved(code or self._context.root, model_digest(code) if code else "")
-
-    def _started(self, wanted: Desired, wait: bool) -> Endpoint:
+    def _started(self, wanted: Desired, wait: bool, progress: Progress = unseen) -> Endpoint:
+        progress(self._endpoint(wanted))
         try:
             service = self._context.services.start(self._spec())
         except EnvironmentFault:
             self._require_unchanged(wanted)
             raise
-        endpoint = self._awaited(wanted) if wait else self._endpoint(wanted)
+        endpoint = self._awaited(wanted, progress) if wait else self._endpoint(wanted)
         return replace(endpoint, message="; ".join(filter(None, [service.message, endpoint.message])))
 
-    def _awaited(self, wanted: Desired) -> Endpoint:
-        self._await(wanted)
+    def _awaited(self, wanted: Desired, progress: Progress = unseen) -> Endpoint:
+        self._await(wanted, progress)
         with self._locked(wanted.name):
             current = self._desired(wanted.name)
             settled = current.settled(self._ready(current))
@@ -292,7 +255,7 @@ class KserveServer:
                 states.save(self._at(wanted.name), settled)
         return self.get(wanted.name)
 
-    def _await(self, wanted: Desired) -> None:
+    def _await(self, wanted: Desired, progress: Progress) -> None:
         """Until every revision that is to get traffic is ready, or one failed."""
         deadline = time.monotonic() + self._settings.ready_timeout
         waiting, message = wanted.newest, ""
@@ -301,6 +264,7 @@ class KserveServer:
             if time.monotonic() > look:
                 self._require_unchanged(wanted)
                 self._require_gateway(wanted)
+                progress(self._endpoint(wanted))
                 look = time.monotonic() + 0.5
             seen = states.observed(self._at(wanted.name))
             if seen["generation"] >= wanted.generation:
@@ -318,7 +282,7 @@ class KserveServer:
         raise EnvironmentFault(
             "revision-failed",
             f"revision {waiting.name} with {waiting.model}/{waiting.version}: {message}",
-            f"modelyard endpoints logs {wanted.name}",
+            advice(waiting.digest) if CONSENT in message else f"modelyard endpoints show {wanted.name}",
         )
 
     def _require_unchanged(self, wanted: Desired) -> None:
@@ -379,36 +343,9 @@ class KserveServer:
     def _endpoint(self, wanted: Desired) -> Endpoint:
         service = self._context.services.get(SERVICE)
         running = service is not None and service.status == "running"
-        seen = states.observed(self._at(wanted.name))["revisions"] if running else {}
-        ready = {r.number: bool(seen.get(str(r.number), {}).get("ready")) for r in wanted.revisions}
-        split = wanted.split(ready)
-        revisions = [
-            Revision(
-                name=r.name,
-                number=r.number,
-                model=r.model,
-                version=r.version,
-                storage_uri=r.storage_uri or r.command,
-                traffic=split.get(r.number, 0),
-                ready=ready[r.number],
-                created=datetime.fromisoformat(r.created),
-                failed=bool(seen.get(str(r.number), {}).get("failed")),
-                message=seen.get(str(r.number), {}).get("message", ""),
-            )
-            for r in reversed(wanted.revisions)
-        ]
-        message = "; ".join(wanted.notes)
-        if not running:
-            message = "; ".join(["not running: modelyard up", *wanted.notes])
-        return Endpoint(
-            name=wanted.name,
-            url=f"{service.url}{_path(wanted)}" if service is not None and running else None,
-            ready=running and any(ready[number] for number in split),
-            storage_uri=wanted.storage_uri or wanted.newest.command,
-            revisions=tuple(revisions),
-            created=datetime.fromisoformat(wanted.created),
-            message=message,
-        )
+        url = f"{service.url}{_path(wanted)}" if service is not None and running else None
+        token_file = tokens.file_of(self._context.state)
+        return told.endpoint_of(wanted, states.observed(self._at(wanted.name)), url, token_file)
 
     def _ready(self, wanted: Desired | None) -> dict[int, bool]:
         if wanted is None:

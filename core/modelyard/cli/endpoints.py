@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from modelyard import console
+from modelyard import asking, console, manifests, tables
 from modelyard.cli.base import Session, json_option
-from modelyard.errors import ConfigError, ModelyardError, NotFoundError, UsageError
+from modelyard.cli.showing import print_endpoint, print_explanation
+from modelyard.cli.watching import resumable, watched
+from modelyard.client import Answer
+from modelyard.errors import ConfigError, ModelyardError, UsageError
+from modelyard.manifests import Source
 from modelyard.records import Endpoint, Finding, RequestStats
-from modelyard.state import os_errors
 
 _COUNTED = ("ANSWERS OF", "REQUESTS", "REFUSED", "ERRORS", "MEDIAN", "P95")
 
@@ -30,18 +34,67 @@ def endpoints() -> None:
 
 
 @endpoints.command()
-@click.option("-f", "--file", "manifest", required=True, type=click.Path(), help="InferenceService YAML.")
+@click.option(
+    "-f",
+    "--file",
+    "places",
+    required=True,
+    multiple=True,
+    type=click.Path(),
+    help="InferenceService YAML: a file, a folder, or - for standard input. May be given more than once.",
+)
+@click.option("--watch", is_flag=True, help="Say what is waited for, and since when.")
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="Load pickles and code of the model's files, as they are now, though no registry answers for them.",
+)
 @json_option
-def apply(session: Session, manifest: str) -> None:
-    """Make the endpoint as the file says, and wait until it is ready.
+def apply(session: Session, places: tuple[str, ...], watch: bool, trust: bool) -> int:
+    """Make the endpoints as the files say, and wait until they are ready.
+
+    Of several InferenceServices none is applied if something is wrong with one; one that does not become
+    ready does not hinder the others. Ctrl-C ends the waiting only. --trust holds for these files of the
+    model for good, and for no others: another model is asked for anew.
 
     \b
     Example:
-      modelyard endpoints apply -f late-flights.yaml
+      modelyard endpoints apply -f late-flights.yaml --watch
     """
-    with console.waiting(f"applying {manifest}: waiting for the model to load"):
-        endpoint = session.yard.endpoints.apply(manifest)
-    session.show(endpoint, lambda: _print_endpoint(endpoint))
+    found = session.yard.endpoints.read(*places)
+    services = [one for one in found if one.is_service]
+    for other in found:
+        if not other.is_service:
+            session.say(f"{other.file}: its {other.kind} is not applied: it is for clusters")
+    results = [_applied(session, one, watch, trust, alone=len(services) == 1) for one in services]
+    value = results[0] if len(results) == 1 else results
+    session.show(value, lambda: None)
+    return max((int(r["error"]["exit_status"]) for r in results if isinstance(r, dict)), default=0)
+
+
+def _applied(session: Session, source: Source, watch: bool, trust: bool, *, alone: bool) -> Any:
+    """The endpoint; where it is one of several, instead of a failure what is to be told of it."""
+    with resumable() as named, watched(silent=not watch or session.json) as shown:
+
+        def progress(endpoint: Endpoint) -> None:
+            named(endpoint)
+            shown(endpoint)
+
+        try:
+            with contextlib.ExitStack() as until:
+                if not watch:
+                    doing = f"applying {source.file}: waiting for the model to load"
+                    until.enter_context(console.waiting(doing))
+                endpoint = session.yard.endpoints.apply(source, trust=trust, progress=progress)
+        except ModelyardError as fault:
+            if alone:
+                raise
+            if not session.json:
+                console.print_error(fault)
+            return {"file": str(source.file), "error": fault.to_dict()}
+    if not session.json:
+        print_endpoint(endpoint)
+    return endpoint
 
 
 @endpoints.command()
@@ -61,7 +114,7 @@ def lint(session: Session, places: tuple[str, ...], mode: str | None) -> int:
     found = []
     for place in places:
         if place == "-":
-            found += session.yard.endpoints.lint_text(_stdin(), "<stdin>", mode=mode)
+            found += session.yard.endpoints.lint_text(manifests.stdin_text(), "<stdin>", mode=mode)
         else:
             found += session.yard.endpoints.lint(place, mode=mode)
     session.show(found, lambda: _print_findings(found))
@@ -90,49 +143,103 @@ def list_(session: Session) -> None:
 def show(session: Session, name: str) -> None:
     """One endpoint with its revisions, and what they answered since their processes started.
 
+    Where something is not as it should be, also why: conditions, processes and what they wait for, the last
+    lines of a revision that failed, events, and what to do next. --json has everything, always.
+
     \b
     Example:
       modelyard endpoints show late-flights
     """
-    endpoint = session.yard.endpoints.get(name)
+    explained = session.yard.endpoints.explain(name)
+    endpoint = explained.endpoint
     try:
         counted, unknown = session.yard.endpoints.statistics(name), ""
     except ModelyardError as fault:  # what it is and where it stands is worth showing all the same
         counted, unknown = [], fault.message
 
     def human() -> None:
-        _print_endpoint(endpoint)
+        print_endpoint(endpoint)
         if counted:
             console.table(_COUNTED, [_counts(one) for one in counted])
         elif unknown:
             click.echo(f"requests are not known: {unknown}")
+        print_explanation(explained)
 
-    session.show({**endpoint.to_dict(), "statistics": [one.to_dict() for one in counted]}, human)
+    everything = explained.to_dict()
+    everything.pop("endpoint")
+    told = {**endpoint.to_dict(), **everything, "statistics": [one.to_dict() for one in counted]}
+    session.show(told, human)
 
 
 @endpoints.command()
 @click.argument("name")
 @click.option("-d", "--data", "rows", help="Rows as JSON: a list of objects or of lists.")
 @click.option(
-    "-f", "--file", "file", type=click.Path(path_type=Path), help="The same from a file (- is stdin)."
+    "-f",
+    "--file",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Rows from a CSV, Parquet or JSON file (- is JSON on stdin).",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the predictions to a .csv, .parquet or .json file.",
 )
 @click.option("--protocol", type=click.Choice(["v1", "v2"]), default="v1", show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=1000, show_default=True, help="Rows of a request.")
+@click.option("--delimiter", default=",", show_default=True, help="Between the values of a CSV file.")
 @json_option
-def invoke(session: Session, name: str, rows: str | None, file: Path | None, protocol: Any) -> None:
+def invoke(
+    session: Session,
+    name: str,
+    rows: str | None,
+    file: Path | None,
+    output: Path | None,
+    protocol: Any,
+    batch: int,
+    delimiter: str,
+) -> None:
     """Ask for predictions.
+
+    Values of a CSV file get the types that the model states; columns that it does not take are left out.
+    In a file of predictions each line has the id of its request and its row there, by which labels find it.
 
     \b
     Example:
       modelyard endpoints invoke late-flights -d '[{"temp": 71.6, "carrier": "UA"}]'
+      modelyard endpoints invoke late-flights -f flights.csv -o predictions.csv
     """
-    answer = session.yard.endpoints.get(name).predict(_rows(rows, file), protocol=protocol)
-
-    def human() -> None:
+    if (rows is None) == (file is None):
+        raise UsageError("rows-missing", "give the rows with --data or --file (one of them)")
+    if len(delimiter) != 1:
+        raise UsageError("delimiter-invalid", f"{delimiter!r} is not one character")
+    given = tables.parsed(rows) if rows is not None else file
+    answers = session.yard.endpoints.invoke(name, given, protocol=protocol, batch=batch, delimiter=delimiter)
+    if output is not None:
+        _write(session, answers, output)
+        return
+    answered = []
+    for answer in answers:
+        if session.json:
+            answered.append(answer)
+            continue
         for prediction in answer.predictions:
             click.echo(json.dumps(prediction))
         click.echo(f"by {answer.model}/{answer.version}, revision {answer.revision}, id {answer.id}")
+    session.show(answered[0] if len(answered) == 1 else answered, lambda: None)
 
-    session.show(answer, human)
+
+def _write(session: Session, answers: Iterator[Answer], output: Path) -> None:
+    counted: Counter[str] = Counter()
+    with asking.written(output) as write:
+        for answer in answers:
+            write(answer)
+            counted[f"{answer.model}/{answer.version}"] += len(answer.predictions)
+    by = ", ".join(f"{model}: {rows}" for model, rows in sorted(counted.items()))
+    told = {"output": str(output), "rows": sum(counted.values()), "models": dict(counted)}
+    session.show(told, lambda: click.echo(f"{told['rows']} predictions in {output}, by {by}"))
 
 
 @endpoints.command()
@@ -147,7 +254,7 @@ def traffic(session: Session, name: str, canary: int) -> None:
       modelyard endpoints traffic late-flights --canary 20
     """
     endpoint = session.yard.endpoints.traffic(name, canary)
-    session.show(endpoint, lambda: _print_endpoint(endpoint))
+    session.show(endpoint, lambda: print_endpoint(endpoint))
 
 
 @endpoints.command()
@@ -167,6 +274,23 @@ def logs(session: Session, name: str, lines: int) -> None:
 
 @endpoints.command()
 @click.argument("name")
+@click.option("--new", "anew", is_flag=True, help="Make another one; the old one is refused from then on.")
+@json_option
+def token(session: Session, name: str, anew: bool) -> None:
+    """Print the token that the endpoint asks of callers.
+
+    `modelyard endpoints invoke`, Python and the panel send it by themselves.
+
+    \b
+    Example:
+      curl -H "Authorization: Bearer $(modelyard endpoints token late-flights)" ...
+    """
+    found = session.yard.endpoints.token(name, anew=anew)
+    session.show({"name": name, "token": found}, lambda: click.echo(found))
+
+
+@endpoints.command()
+@click.argument("name")
 @json_option
 def delete(session: Session, name: str) -> None:
     """End the endpoint's processes and forget it; models and logs stay.
@@ -179,15 +303,6 @@ def delete(session: Session, name: str) -> None:
     session.show({"deleted": name}, lambda: click.echo(f"{name} is gone"))
 
 
-def _stdin() -> str:
-    try:
-        return sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as fault:
-        raise ConfigError(
-            "manifest-invalid", f"<stdin>: it is not UTF-8 text: {fault}", "save it as UTF-8"
-        ) from None
-
-
 def _print_findings(found: list[Finding]) -> None:
     for one in found:
         field = f" {one.field}:" if one.field else ""
@@ -196,42 +311,6 @@ def _print_findings(found: list[Finding]) -> None:
     counted = Counter(one.level for one in found)
     told = [f"{counted[level]} {level}{'s' * (counted[level] != 1)}" for level in ("error", "warning")]
     click.echo(", ".join(told) if found else "nothing to say")
-
-
-def _rows(text: str | None, file: Path | None) -> Any:
-    if (text is None) == (file is None):
-        raise UsageError("rows-missing", "give the rows with --data or --file (one of them)")
-    try:
-        rows = json.loads(_read(file) if file is not None else text or "")
-    except ValueError as fault:
-        raise UsageError("rows-invalid", f"the rows are not JSON: {fault}") from None
-    rows = rows.get("instances", rows) if isinstance(rows, dict) else rows
-    if not isinstance(rows, list):
-        raise UsageError("rows-invalid", "the rows are not a list", "give a list of objects or of lists")
-    return rows
-
-
-def _read(file: Path) -> bytes:
-    if file == Path("-"):
-        return sys.stdin.buffer.read()
-    if not file.is_file():
-        raise NotFoundError("file-not-found", f"there is no file {file}")
-    with os_errors(file):
-        return file.read_bytes()
-
-
-def _print_endpoint(endpoint: Endpoint) -> None:
-    state = "ready" if endpoint.ready else "not ready"
-    click.echo(
-        f"{endpoint.name} is {state} on {endpoint.url or 'no address'}, follows {endpoint.storage_uri}"
-    )
-    if endpoint.message:
-        click.echo(f"  {endpoint.message}")
-    rows = [
-        (r.name, f"{r.model}/{r.version}", f"{r.traffic} %", r.ready, r.created, r.message)
-        for r in endpoint.revisions
-    ]
-    console.table(("REVISION", "MODEL", "TRAFFIC", "READY", "CREATED (UTC)", ""), rows)
 
 
 def _counts(one: RequestStats) -> tuple[object, ...]:

@@ -361,6 +361,53 @@ class ServingSuite(StageSuite):
         server.apply(manifest(name, f"models:/{MODEL}/2"))
         assert shares(server.get(name), 10) == {"2": 10}, "a good file must work after a bad one"
 
+    # -- explaining -------------------------------------------------------------------------
+
+    def test_conditions_say_what_is_so(self, endpoint: Endpoint) -> None:
+        """In KServe's words, and since when."""
+        found = {condition.type: condition for condition in endpoint.conditions}
+        assert {"Ready", "PredictorReady", "RoutesReady"} <= found.keys(), f"conditions lack some: {found}"
+        assert {one.status for one in found.values()} == {"True"}, f"a ready endpoint has them met: {found}"
+        since = found["Ready"].since
+        assert since is not None, "a condition says since when it is so"
+        assert since.utcoffset() is not None, "times are aware"
+
+    def test_a_revision_that_fails_is_explained(
+        self, server: Server, name: str, manifest: WriteManifest
+    ) -> None:
+        """By an event with its reason, while the endpoint itself is shown as it is."""
+        server.apply(manifest(name))
+        before = server.explain(name)
+        assert before.settled, f"nothing is under way, but {before}"
+        refusal(EnvironmentFault, "revision-failed", server.apply, manifest(name, "models:/broken/1"))
+        after = server.explain(name)
+        assert after.endpoint == server.get(name), "explain and get must agree"
+        told = [event for event in after.events if event.type == "Warning" and event not in before.events]
+        assert told, f"no event tells of the failure: {after.events}"
+        assert all(event.reason and event.message and event.count > 0 for event in told)
+        assert list(after.events) == sorted(after.events, key=lambda event: event.time), "oldest first"
+        for revision in after.endpoint.revisions:
+            if revision.failed:
+                assert after.logs.get(revision.name), f"the last lines of {revision.name} must be there"
+
+    def test_what_answers_is_named(self, server: Server, endpoint: Endpoint) -> None:
+        """At least one process for the revision with traffic."""
+        found = server.explain(endpoint.name).replicas
+        ready = [one for one in found if one.revision == endpoint.revisions[0].name and one.ready]
+        assert ready, f"something answers for {endpoint.revisions[0].name}, but {found} says nothing of it"
+
+    def test_one_document_of_a_file_is_applied_by_its_text(
+        self, server: Server, name: str, manifest: WriteManifest, tmp_path: Path
+    ) -> None:
+        """The file is only its name then; who waits for it is told how it goes."""
+        told: list[Endpoint] = []
+        text = manifest(name).read_text()
+        made = server.apply(tmp_path / "viele.yaml", text=text, progress=told.append)
+        assert made.ready, made.message
+        assert {one.name for one in told} == {name}, "progress is told the endpoint while it is made"
+        error = refusal(ConfigError, "manifest-invalid", server.apply, tmp_path / "viele.yaml", text="[1]")
+        assert "viele.yaml" in error.message, f"the file must be named: {error}"
+
     # -- invalid files ----------------------------------------------------------------------
 
     @pytest.mark.parametrize(
@@ -431,6 +478,8 @@ class ServingSuite(StageSuite):
         refusal(NotFoundError, "endpoint-not-found", server.reconcile, "gibt-es-nicht")
         refusal(NotFoundError, "endpoint-not-found", server.traffic, "gibt-es-nicht", 50)
         refusal(NotFoundError, "endpoint-not-found", server.statistics, "gibt-es-nicht")
+        refusal(NotFoundError, "endpoint-not-found", server.explain, "gibt-es-nicht")
+        refusal(NotFoundError, "endpoint-not-found", server.token, "gibt-es-nicht")
 
     def test_a_new_project_has_no_endpoints(self, fresh: Server) -> None:
         """Empty lists, no errors."""

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from modelyard.digests import digest_of
 from modelyard.errors import ConfigError
+from modelyard.records import Trust
 from modelyard.targets import Address
 from modelyard_kserve.manifest import Manifest
 
@@ -45,7 +46,7 @@ class Served:
         storage_uri: what the file asks for, perhaps an alias.
         address: where its files lie, as pods read them.
         digest: SHA-256 of its files; None: nobody recorded it.
-        trusted: pickles may be loaded.
+        trust: who answers for its pickles and code; empty: nobody, so they are not loaded.
     """
 
     model: str
@@ -54,7 +55,7 @@ class Served:
     address: str
     digest: str | None = None
     lineage_id: str | None = None
-    trusted: bool = False
+    trust: Trust = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Identity:
     """What an object of the cluster says about itself by our annotations.
 
     Attributes:
+        trust: who answers for the model's pickles and code.
         spec: identifies everything that makes a new revision when it changes.
         generation: counts the tries of one spec: it rises when a failed revision is applied again.
     """
@@ -71,6 +73,7 @@ class Identity:
     storage_uri: str = ""
     spec: str = ""
     generation: int = 1
+    trust: Trust = ""
 
 
 def identity_of(metadata: Mapping[str, Any]) -> Identity:
@@ -83,6 +86,7 @@ def identity_of(metadata: Mapping[str, Any]) -> Identity:
         storage_uri=said.get(f"{_OURS}storage-uri", ""),
         spec=said.get(f"{_OURS}spec", ""),
         generation=int(generation) if generation.isdigit() else 1,
+        trust=said.get(f"{_OURS}trusted-by", ""),
     )
 
 
@@ -156,7 +160,7 @@ def _name_model(model: dict[str, Any], served: Served) -> None:
         "MODELYARD_MODEL": served.model,
         "MODELYARD_VERSION": served.version,
         "MODELYARD_DIGEST": served.digest or "",
-        "MODELYARD_TRUST": "true" if served.trusted else "",
+        "MODELYARD_TRUST": "true" if served.trust else "",
     }
     theirs = [item for item in model.get("env") or [] if item.get("name") not in said]
     model["env"] = [*theirs, *({"name": name, "value": value} for name, value in said.items() if value)]
@@ -189,7 +193,10 @@ def _annotations(served: Served) -> dict[str, str]:
         "storage-uri": served.storage_uri,
         "digest": served.digest,
         "lineage-id": served.lineage_id,
+        "trusted-by": served.trust,
     }
+    if served.trust == "consent":
+        said["trust"] = f"sha256:{served.digest}"  # it is remembered where the file says it, too
     return {f"{_OURS}{key}": value for key, value in said.items() if value}
 
 

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from modelyard.digests import model_digest
 from modelyard.errors import (
     ConflictError,
     EnvironmentFault,
@@ -17,12 +18,14 @@ from modelyard.errors import (
     UsageError,
 )
 from modelyard.kube import ApiFault, Ref
-from modelyard.records import Endpoint, Finding, RequestStats
-from modelyard.stages import ServiceSpec, StageContext
+from modelyard.manifests import text_of
+from modelyard.records import Endpoint, Explanation, Finding, RequestStats, Trust
+from modelyard.stages import Progress, ServiceSpec, StageContext, unseen
 from modelyard.targets import Target
 from modelyard_kserve import manifest as manifests
 from modelyard_kserve.cluster import status
 from modelyard_kserve.cluster.access import forward_of, url_of
+from modelyard_kserve.cluster.explaining import explanation
 from modelyard_kserve.cluster.manifests import (
     ACCESS,
     API,
@@ -42,11 +45,16 @@ from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.counted import asked, summed
 from modelyard_kserve.lint import lint, mode_named
 from modelyard_kserve.manifest import Manifest
+from modelyard_kserve.trust import ANNOTATION, trust_of, written
 
 #: Seconds for which a change is tried again that may succeed in a moment, and for which a deletion may take.
 _PATIENCE = 60.0
 #: The sidecars of KServe and Knative write lines for every request; these are worth reading.
 _TROUBLE = ('"severity":"ERROR"', '"severity":"WARN')
+
+_NO_TOKENS = (
+    "[providers.kserve] token guards local endpoints only: here the cluster's gateway decides who asks"
+)
 
 
 class ClusterServer:
@@ -72,6 +80,20 @@ class ClusterServer:
         written = [line for pod in seen.pods for line in self._lines(pod, lines)]
         return iter([line for _, line in sorted(written)[-lines:]])
 
+    def explain(self, name: str) -> Explanation:
+        """See `Server.explain`; events and logs are told as far as the token may read them."""
+        seen = self._seen(name)
+        return explanation(self._target.cluster, seen, self._endpoint(seen))
+
+    def token(self, name: str, *, anew: bool = False) -> str:  # noqa: ARG002
+        """See `Server.token`; a cluster's gateway has its own ways."""
+        self._seen(name)
+        raise UsageError(
+            "no-token",
+            f"'{name}' asks for no token of ours: on {self._target.name} its gateway decides who may ask",
+            "ask the cluster's administrator",
+        )
+
     def statistics(self, name: str) -> list[RequestStats]:
         """See `Server.statistics`; each pod counts what it answered."""
         pods = [pod for pod in self._seen(name).pods if is_true(pod, "Ready")]
@@ -94,15 +116,29 @@ class ClusterServer:
 
     # -- changing ---------------------------------------------------------------------------
 
-    def apply(self, manifest: Path, *, wait: bool = True) -> Endpoint:
+    def apply(
+        self,
+        manifest: Path,
+        *,
+        text: str | None = None,
+        wait: bool = True,
+        trust: bool = False,
+        progress: Progress = unseen,
+    ) -> Endpoint:
         """See `Server.apply`."""
-        namespace, mode_of = self._target.namespace, self._observer.mode_of
-        return self._applied(manifests.read(manifest, namespace=namespace, mode_of=mode_of), wait)
+        read = manifests.parse(
+            text_of(manifest) if text is None else text,
+            str(manifest),
+            namespace=self._target.namespace,
+            mode_of=self._observer.mode_of,
+        )
+        return self._applied(read, wait, trust=trust, progress=progress)
 
     def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
         """See `Server.lint`; how it would be deployed is asked of the cluster where nobody says it."""
         if mode is None:
-            return lint(text, where, self._observer.mode_of)
+            refusals = partial(manifests.beyond_kserve, namespace=self._target.namespace)
+            return lint(text, where, self._observer.mode_of, refusals)
         found = mode_named(mode)
         return lint(text, where, lambda _: found)
 
@@ -159,8 +195,17 @@ class ClusterServer:
 
     # -- the steps --------------------------------------------------------------------------
 
-    def _applied(self, manifest: Manifest, wait: bool, *, keep_split: bool = False) -> Endpoint:
-        served = self._served(manifest)
+    def _applied(
+        self,
+        manifest: Manifest,
+        wait: bool,
+        *,
+        keep_split: bool = False,
+        trust: bool = False,
+        progress: Progress = unseen,
+    ) -> Endpoint:
+        before = self._observer.one(manifest.name)
+        served = self._served(manifest, before, trust)
         sink, account = self._sink(manifest), self._account(served)
         canary = manifest.canary
 
@@ -176,7 +221,6 @@ class ClusterServer:
             )
 
         identity = identity_of(made(1)["metadata"])
-        before = self._observer.one(manifest.name)
         if before is not None and identity_of(before.service["metadata"]).spec == identity.spec:
             identity = self._tried_again(before, identity)
             if keep_split:
@@ -188,11 +232,17 @@ class ClusterServer:
         self._change(made(identity.generation))
         if not wait:
             return self.get(manifest.name)
-        return self._settled(manifest.name, Wanted(identity, canary))
+        return self._settled(manifest.name, Wanted(identity, canary), progress)
 
-    def _settled(self, name: str, wanted: Wanted) -> Endpoint:
+    def _settled(self, name: str, wanted: Wanted, progress: Progress = unseen) -> Endpoint:
+        def look() -> Seen | None:
+            seen = self._observer.one(name)
+            if seen is not None:
+                progress(status.endpoint_of(seen, None, self._target.name))
+            return seen
+
         until_settled(
-            lambda: self._observer.one(name),
+            look,
             wanted,
             cluster=self._target.cluster,
             name=name,
@@ -210,8 +260,9 @@ class ClusterServer:
         )
         return replace(identity, generation=live.generation + (1 if failed else 0))
 
-    def _served(self, manifest: Manifest) -> Served:
+    def _served(self, manifest: Manifest, before: Seen | None, trust: bool) -> Served:
         uri = manifest.storage_uri
+        consented = written(manifest.document)
         if not uri.startswith("models:/"):
             if "://" not in uri or uri.startswith("file://"):
                 raise EnvironmentFault(
@@ -219,24 +270,41 @@ class ClusterServer:
                     f"{uri} lies on this machine, where no cluster fetches it",
                     "register the model, and name it as models:/NAME/VERSION",
                 )
+            if trust and not consented:
+                raise UsageError(
+                    "consent-unclear",
+                    f"nobody here knows the files behind {uri}, to which --trust would consent",
+                    f"name their digest in the file: metadata.annotations {ANNOTATION}: sha256:...",
+                )
             return Served(
                 model=manifest.name,
                 version="0",
                 storage_uri=uri,
                 address=uri,
-                trusted=self._settings.trust_pickle,
+                digest=consented or None,
+                trust=self._trust(False, bool(consented)),
             )
         version = self._context.find_model(uri)
+        digest = version.digest
+        if digest is None:  # nothing says that these are the files that somebody registered
+            remembered = written(before.service) if before is not None else ""
+            if trust or (remembered and not consented):
+                files = model_digest(self._context.resolve_model(uri).path)
+                consented = files if trust or files == remembered else ""
+            digest = consented or None
         return Served(
             model=version.name,
             version=version.version,
             storage_uri=uri,
             address=self._context.address_of(version),
-            digest=version.digest,
+            digest=digest,
             lineage_id=version.lineage_id,
-            # Without a recorded digest nothing says that these are the files that somebody registered.
-            trusted=version.digest is not None or self._settings.trust_pickle,
+            trust=self._trust(version.digest is not None, bool(consented)),
         )
+
+    def _trust(self, registered: bool, consented: bool) -> Trust:
+        by_settings = self._settings.trust_pickle
+        return trust_of(registered=registered, by_settings=by_settings, consented=consented)
 
     def _sink(self, manifest: Manifest) -> str | None:
         """Where KServe's agent sends the events of the prediction log, if the file does not say."""
@@ -302,4 +370,6 @@ class ClusterServer:
             url, message = url_of(seen, self._target, self._context.services), ""
         except ModelyardError as fault:  # it may work all the same, and the others do
             url, message = None, fault.message
+        if self._settings.token:
+            message = "; ".join(filter(None, [message, _NO_TOKENS]))
         return status.endpoint_of(seen, url, self._target.name, message)

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelyard.kube.explain import is_hopeless, waits_for
 from modelyard.records import Endpoint, Revision
+from modelyard_kserve.cluster.explaining import conditions_of, reason_of, since_of
 from modelyard_kserve.cluster.manifests import identity_of
 from modelyard_kserve.cluster.observing import Seen, condition, is_true, number_of
 from modelyard_kserve.cluster.termination import HOPELESS
@@ -41,6 +42,7 @@ def endpoint_of(seen: Seen, url: str | None, target: str, message: str = "") -> 
         created=_time(seen.service),
         message="; ".join(filter(None, said)),
         target=target,
+        conditions=conditions_of(seen.service),
     )
 
 
@@ -131,6 +133,7 @@ def _revision(seen: Seen, found: Mapping[str, Any], share: int) -> Revision:
     )
     ready = is_ready(seen, found)
     asleep = seen.mode == "Standard" and not found["spec"].get("replicas")
+    failed = not asleep and (has_ended(seen, found) or seems_hopeless(seen, found))
     return Revision(
         name=found["metadata"]["name"],
         number=number_of(found),
@@ -140,8 +143,11 @@ def _revision(seen: Seen, found: Mapping[str, Any], share: int) -> Revision:
         traffic=share,
         ready=ready,
         created=_time(found),
-        failed=not asleep and (has_ended(seen, found) or seems_hopeless(seen, found)),
+        failed=failed,
         message="" if asleep else why_not_ready(seen, found),
+        reason=reason_of(found, failed=failed),
+        since=since_of(found),
+        trust=identity.trust,
     )
 
 

@@ -193,7 +193,7 @@ class Controller:
             envoy.write_routes(routing)
             self._routes_written = True
         for service in services:
-            service.write()
+            service.write(reachable=self._envoy.pid is not None)
 
     async def _keep_sockets(self) -> None:
         """Ours are made, and made again: cleaners of /tmp remove them, and nobody could reach us any more."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from modelyard.digests import digest_of
 from modelyard.errors import CorruptStateError
+from modelyard.records import Trust
 from modelyard.state import read_json, write_json
 from modelyard_kserve.local.scaling import Scaling
 
@@ -38,6 +39,8 @@ class Wanted:
     created: str
     env: Mapping[str, str] = field(default_factory=dict)
     trust_pickle: bool = False
+    #: Who answers for that: `registry`, `consent` or `settings`.
+    trusted_by: Trust = ""
     #: Seconds that an answer may take.
     timeout: float = 300.0
     #: Requests that one replica works on at once; 0: as many as come.
@@ -79,6 +82,8 @@ class Desired:
     notes: tuple[str, ...] = ()
     logger: Mapping[str, Any] | None = None
     scaling: Scaling = field(default_factory=Scaling)
+    #: Whoever asks must know the project's token.
+    guarded: bool = False
 
     @property
     def newest(self) -> Wanted:

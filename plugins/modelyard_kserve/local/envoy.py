@@ -27,6 +27,7 @@ _TYPES = "type.googleapis.com/envoy"
 _HEADERS_SECONDS, _IDLE_SECONDS = 15, 3600
 #: Connections from callers at once, and requests to one revision that may wait for a connection.
 _CONNECTIONS, _PENDING = 4096, 4096
+_NO_TOKEN = "this endpoint asks for its token: Authorization: Bearer TOKEN (modelyard endpoints token)"
 #: The cluster of the controller's pages; no revision has a name like it.
 _PAGES = "pages"
 #: What Envoy itself refuses is one sentence in JSON, as what a model server refuses.
@@ -75,12 +76,14 @@ class Share:
 
 @dataclass(frozen=True)
 class Route:
-    """An endpoint: its names and who answers. `timeout` is in seconds."""
+    """An endpoint: its names and who answers. `timeout` is in seconds. `token` is asked of callers; None:
+    anybody may ask; empty: nobody knows it."""
 
     name: str
     namespace: str
     shares: tuple[Share, ...]
     timeout: float = 300.0
+    token: str | None = None
 
     @property
     def path(self) -> str:
@@ -242,11 +245,11 @@ def _routes(routing: Routing) -> list[dict[str, Any]]:
         {
             "name": route.host,
             "domains": [route.host, f"{route.host}:*"],
-            "routes": [_health(), _route(route, "/")],
+            "routes": [_health(), *_guarded(route, "/")],
         }
         for route in routing.routes
     ]
-    by_path = [_route(route, f"{route.path}/") for route in routing.routes]
+    by_path = [made for route in routing.routes for made in _guarded(route, f"{route.path}/")]
     pages = [
         {"match": {"path": path}, "route": {"cluster": _PAGES, "timeout": "15s"}}
         for path in ("/", "/metrics")
@@ -265,6 +268,24 @@ def _routes(routing: Routing) -> list[dict[str, Any]]:
 
 def _health() -> dict[str, Any]:
     return {"match": {"path": "/healthz"}, "direct_response": {"status": 200}}
+
+
+def _guarded(route: Route, prefix: str) -> list[dict[str, Any]]:
+    """The route; where it asks for a token, only for callers who have it: others are told so."""
+    if route.token is None:
+        return [_route(route, prefix)]
+    refusal = {
+        "match": {"prefix": prefix},
+        "direct_response": {"status": 401, "body": {"inline_string": _NO_TOKEN}},
+        "response_headers_to_add": [_header("www-authenticate", "Bearer")],
+    }
+    if not route.token:
+        return [refusal]
+    allowed = _route(route, prefix)
+    known = {"name": "authorization", "string_match": {"exact": f"Bearer {route.token}"}}
+    allowed["match"]["headers"] = [known]
+    allowed["request_headers_to_remove"] = ["authorization"]  # it is none of the model's business
+    return [allowed, refusal]
 
 
 def _route(route: Route, prefix: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 from modelyard_kserve.local.desired import Wanted
 from modelyard_kserve.local.forks import Forks
@@ -118,6 +119,11 @@ class ReplicaSet:
     def pids(self) -> list[int]:
         """Their processes."""
         return [pid for replica in self._made.values() if (pid := replica.pid) is not None]
+
+    @property
+    def each(self) -> list[dict[str, Any]]:
+        """Those that are wanted, one by one: process, whether it answers, and what it waits for."""
+        return [{"pid": one.pid, "ready": one.ready, "message": one.message} for one in self._serving]
 
     # -- the steps --------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from modelyard.state import write_json
 from modelyard_kserve.local import desired as states
+from modelyard_kserve.local import tokens
+from modelyard_kserve.local.conditions import Journal
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.envoy import Route, Share
 from modelyard_kserve.local.forks import Forks
@@ -44,6 +46,7 @@ class Service:
         self._recent: list[str] = []
         self._meters: dict[str, Meter] = {}
         self._logging: object = self  # unlike everything that was ever said
+        self._journal = Journal(folder)
         self._written: Any = None
         self._written_stamp: tuple[int, int] | None = None
 
@@ -168,7 +171,8 @@ class Service:
             for number, percent in wanted.split(self._ready()).items()
             for revision in (wanted.revision(number),)
         )
-        return Route(wanted.name, wanted.namespace, shares, wanted.newest.timeout)
+        token = tokens.read(self._folder.parent.parent) if wanted.guarded else None
+        return Route(wanted.name, wanted.namespace, shares, wanted.newest.timeout, token)
 
     def sockets(self) -> dict[str, Sequence[Path]]:
         """Where the revisions that have processes answer; nowhere while none is ready, or all sleep."""
@@ -246,8 +250,8 @@ class Service:
         ready.update({r.number: s.ready or self._asleep(r.key) for r, s in self._with_processes()})
         return ready
 
-    def write(self) -> None:
-        """Write what is so, if it changed."""
+    def write(self, *, reachable: bool) -> None:
+        """Write what is so, if it changed; `reachable`: the gateway runs."""
         file = self._folder / states.OBSERVED
         if self._desired is None or not (self._folder / states.DESIRED).exists():
             return
@@ -255,15 +259,19 @@ class Service:
         revisions = {
             str(revision.number): {
                 "ready": ready[revision.number],
+                "asleep": self._asleep(revision.key),
                 "failed": replicas.failed,
                 "message": replicas.message,
                 "pids": replicas.pids,
                 "replicas": replicas.size,
+                "each": replicas.each,
             }
             for revision, replicas in self._with_processes()
         }
-        now = {"generation": self._desired.generation, "controller": os.getpid(), "revisions": revisions}
+        seen = {"generation": self._desired.generation, "controller": os.getpid(), "revisions": revisions}
+        now = self._journal.told(self._desired, seen, reachable=reachable)
         if now != self._written or _stamp(file) != self._written_stamp:  # it may have been damaged
+            self._journal.save()  # first: a controller that is killed now tells them twice, not never
             write_json(file, now, mode=0o600)
             self._written, self._written_stamp = now, _stamp(file)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from modelyard import state
-from modelyard.records import Endpoint, Finding, Revision
+from modelyard.records import Endpoint, Explanation, Finding, Revision
 from modelyard.stages import StageContext
 from modelyard.testing import ConstantModel, MemoryServer, ServingSuite, base, memory
 from modelyard.testing.memory import listeners
@@ -116,6 +116,16 @@ class FindsNothing(MemoryServer):
         return []
 
 
+class ForgetsWhatHappened(MemoryServer):
+    def explain(self, name: str) -> Explanation:
+        return replace(super().explain(name), events=())
+
+
+class KnowsNoConditions(MemoryServer):
+    def get(self, name: str) -> Endpoint:
+        return replace(super().get(name), conditions=())
+
+
 CAUGHT_BY = {
     IgnoresThePercentage: "test_a_canary_gets_its_percentage",
     TakesUnknownFields: "test_an_unknown_field_is_refused[replicas]",
@@ -127,6 +137,8 @@ CAUGHT_BY = {
     KeepsAnsweringWhenDeleted: "test_endpoints_are_listed_by_name_until_they_are_deleted",
     LimitsNothing: "test_the_log_is_bounded",
     FindsNothing: "test_what_is_wrong_in_a_file_is_found_without_applying_it",
+    ForgetsWhatHappened: "test_a_revision_that_fails_is_explained",
+    KnowsNoConditions: "test_conditions_say_what_is_so",
 }
 for provider in CAUGHT_BY:
     globals()[f"Test{provider.__name__}"] = type(f"Test{provider.__name__}", (Suite,), {"broken": provider})

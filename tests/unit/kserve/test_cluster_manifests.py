@@ -48,7 +48,7 @@ SERVED = Served(
     address="s3://mlflow/1/models/m-7/artifacts",
     digest="ab" * 32,
     lineage_id="cd" * 32,
-    trusted=True,
+    trust="registry",
 )
 
 

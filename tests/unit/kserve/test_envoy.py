@@ -43,14 +43,40 @@ def resources(file: Path) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("empty", [False, True], ids=["endpoints", "none"])
-def test_envoy_takes_the_configuration(tmp_path: Path, empty: bool) -> None:
-    made = routing(tmp_path, routes=(), sockets={}) if empty else routing(tmp_path)
+def guarded(folder: Path, token: str) -> Routing:
+    route = Route("late", "default", (Share("late-00001", "late", "1", 100),), token=token)
+    return routing(folder, routes=(route,))
+
+
+@pytest.mark.parametrize("kind", ["endpoints", "none", "guarded", "closed"])
+def test_envoy_takes_the_configuration(tmp_path: Path, kind: str) -> None:
+    made = {
+        "endpoints": routing(tmp_path),
+        "none": routing(tmp_path, routes=(), sockets={}),
+        "guarded": guarded(tmp_path, "geheim"),
+        "closed": guarded(tmp_path, ""),
+    }[kind]
     bootstrap = envoy.write_first(made, tmp_path / "admin.sock")
     command = [envoy.program(), "--mode", "validate", "-c", str(bootstrap), "--log-level", "warn"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning" not in done.stderr, "a field that Envoy drops soon, or does not advise"
+
+
+@pytest.mark.parametrize(("token", "allowed"), [("geheim", ["Bearer geheim"]), ("", [])])
+def test_only_who_has_the_token_comes_through_and_the_model_never_sees_it(
+    tmp_path: Path, token: str, allowed: list[str]
+) -> None:
+    envoy.write_routes(guarded(tmp_path, token))
+    (found,) = resources(tmp_path / "rds.json")
+    for host in found["virtual_hosts"]:
+        to_models = [r for r in host["routes"] if "weighted_clusters" in r.get("route", {})]
+        assert [r["match"]["headers"][0]["string_match"]["exact"] for r in to_models] == allowed
+        assert all(r["request_headers_to_remove"] == ["authorization"] for r in to_models)
+        assert [r["direct_response"]["status"] for r in host["routes"] if "direct_response" in r] == [
+            200,
+            401,
+        ]
 
 
 def test_replicas_come_before_the_activator_and_one_that_sleeps_has_it_alone(tmp_path: Path) -> None:

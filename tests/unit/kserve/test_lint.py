@@ -386,3 +386,15 @@ def test_no_finding_repeats_what_may_be_a_secret() -> None:
     for env in ("[{name: PIN, value: 4711}]", "{PIN: '4711'}", "[{name: PIN=4711}]"):
         for one in found(with_predictor(f"  env: {env}")):
             assert "4711" not in one.message
+
+
+def test_a_token_is_asked_for_by_local_processes_alone() -> None:
+    def annotated(value: str) -> str:
+        return SERVICE.replace("spec:", f"  annotations: {{modelyard.dev/token: '{value}'}}\nspec:")
+
+    assert found(annotated("true"), "local") == []
+    assert found(annotated("false"), "Knative") == []
+    level, line, said = only(annotated("true"))
+    assert (level, line) == ("error", 5)
+    assert "on a cluster nothing would ask for it" in said
+    assert "is neither 'true' nor 'false'" in only(annotated("yes"), "local")[2]

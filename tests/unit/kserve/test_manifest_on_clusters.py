@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from modelyard.errors import ConfigError
-from modelyard_kserve.manifest import Manifest, Mode, parse
+from modelyard_kserve.lint import lint
+from modelyard_kserve.manifest import Manifest, Mode, beyond_kserve, parse
 
 pytest.importorskip("kserve")
 
@@ -89,6 +92,31 @@ def test_the_targets_namespace_is_the_only_one() -> None:
     assert read(named, "Knative", namespace="other").namespace == "other"
     with pytest.raises(ConfigError, match=r"line 4: metadata\.namespace: 'other' is not the target's"):
         read(named, "Knative")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "field"),
+    [
+        (GOOD.replace("metadata:\n", "metadata:\n  namespace: other\n"), 4, "metadata.namespace"),
+        (
+            GOOD.replace("      storageUri: models:/late-flights/1\n", ""),
+            7,
+            "spec.predictor.model.storageUri",
+        ),
+        (
+            GOOD.partition("    model:")[0] + "    containers: [{name: kserve-container, image: ours}]\n",
+            6,
+            "spec.predictor.model",
+        ),
+    ],
+)
+def test_what_we_do_not_apply_is_found_before_anything_is(text: str, line: int, field: str) -> None:
+    refusals = partial(beyond_kserve, namespace="team")
+    (one,) = lint(text, "dienst.yaml", lambda _: "Knative", refusals)
+    assert (one.level, one.line, one.field) == ("error", line, field)
+    assert lint(text, "dienst.yaml", lambda _: "Knative") == []  # KServe itself takes it
+    with pytest.raises(ConfigError, match=f"line {line}: {field}"):
+        read(text, "Knative")
 
 
 def test_who_deploys_is_asked_with_the_document() -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from modelyard.errors import ConfigError
-from modelyard.manifests import text_of
 
 #: The fields that are known at each path.
 FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -21,11 +19,6 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "spec.predictor.model": ("modelFormat", "storageUri", "protocolVersion", "env"),
 }
 REQUIRED = ("metadata.name", "spec.predictor.model.storageUri")
-
-
-def read_manifest(file: Path) -> dict[str, Any]:
-    """The file's content, checked; see `parse_manifest`."""
-    return parse_manifest(text_of(file), str(file))
 
 
 def parse_manifest(text: str, where: str) -> dict[str, Any]:

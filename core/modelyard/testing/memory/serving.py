@@ -10,17 +10,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from modelyard import state
 from modelyard.errors import ConfigError, EnvironmentFault, ModelyardError, NotFoundError, UsageError
-from modelyard.records import Endpoint, Finding, RequestStats, Revision, now
-from modelyard.stages import ResolvedModel, ServiceSpec, StageContext
+from modelyard.manifests import text_of
+from modelyard.records import Endpoint, Event, Explanation, Finding, Replica, RequestStats, Revision, now
+from modelyard.stages import Progress, ResolvedModel, ServiceSpec, StageContext, unseen
 from modelyard.testing.contexts import answer
 from modelyard.testing.memory import inference, listeners
-from modelyard.testing.memory.manifests import canary_of, parse_manifest, read_manifest, without_canary
+from modelyard.testing.memory.manifests import canary_of, parse_manifest, without_canary
 from modelyard.testing.models import ConstantModel
+
+#: Events that are kept.
+_EVENTS = 50
 
 
 class MemoryServer:
@@ -31,15 +35,24 @@ class MemoryServer:
         self._folder = context.state / "endpoints"
         self._lock = context.state / "endpoints.lock"
 
-    def apply(self, manifest: Path, *, wait: bool = True) -> Endpoint:  # noqa: ARG002
+    def apply(
+        self,
+        manifest: Path,
+        *,
+        text: str | None = None,
+        wait: bool = True,  # noqa: ARG002
+        trust: bool = False,  # noqa: ARG002 - these models hold no code
+        progress: Progress = unseen,
+    ) -> Endpoint:
         """See `Server.apply`; it is always ready at once."""
-        content = read_manifest(manifest)
+        content = parse_manifest(text_of(manifest) if text is None else text, str(manifest))
         name = content["metadata"]["name"]
         with state.locked(self._lock):
             old = state.read_json(self._file(name))
             if old is None:
                 old = {"manifest": None, "created": now().isoformat(), "revisions": []}
             self._deploy(name, old, content)
+        progress(self.get(name))
         return self.get(name)
 
     def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
@@ -84,8 +97,20 @@ class MemoryServer:
                 "revisions": content["revisions"],
                 "created": content["created"],
                 "message": "" if url else "the process that served it has ended",
+                "conditions": _conditions(content, url is not None),
             }
         )
+
+    def explain(self, name: str) -> Explanation:
+        """See `Server.explain`; its replicas are threads of whoever applied it."""
+        endpoint = self.get(name)
+        threads = [
+            Replica(name="thread", revision=revision.name, ready=endpoint.ready, since=revision.since)
+            for revision in endpoint.revisions
+            if revision.traffic
+        ]
+        happened = [Event.from_dict(one) for one in self._read(name).get("events") or ()]
+        return Explanation(endpoint=endpoint, replicas=tuple(threads), events=tuple(happened))
 
     def delete(self, name: str) -> None:
         """See `Server.delete`."""
@@ -100,6 +125,11 @@ class MemoryServer:
         self._read(name)
         log = self._log(name)
         return iter(log.read_text(encoding="utf-8").splitlines()[-lines:] if log.exists() else [])
+
+    def token(self, name: str, *, anew: bool = False) -> str:  # noqa: ARG002
+        """See `Server.token`; it never asks for one."""
+        self._read(name)
+        raise UsageError("no-token", f"'{name}' asks for no token", "anybody on this machine may ask")
 
     def statistics(self, name: str) -> list[RequestStats]:
         """See `Server.statistics`."""
@@ -128,7 +158,13 @@ class MemoryServer:
 
     def _deploy(self, name: str, old: Mapping[str, Any], manifest: dict[str, Any]) -> None:
         revisions = [Revision.from_dict(each) for each in old["revisions"]]
-        model = self._loadable(name, manifest)
+        try:
+            model = self._loadable(name, manifest)
+        except EnvironmentFault as fault:
+            if old["manifest"] is not None:
+                happened = [*(old.get("events") or ()), _event("Warning", "ModelLoadFailed", fault.message)]
+                self._write(name, {**old, "events": happened[-_EVENTS:]})
+            raise
         same_spec = old["manifest"] is not None and without_canary(old["manifest"]) == without_canary(
             manifest
         )
@@ -141,7 +177,10 @@ class MemoryServer:
         if not (same_spec and same_model):
             revisions.insert(0, self._revision(name, revisions, model, manifest))
         shares = self.split(revisions, canary_of(manifest))
-        self._write(name, {**old, "manifest": manifest, "revisions": shares})
+        happened = [*(old.get("events") or ())]
+        if not (same_spec and same_model):
+            happened += [_event("Normal", "RevisionReady", f"{revisions[0].name} is ready")]
+        self._write(name, {**old, "manifest": manifest, "revisions": shares, "events": happened[-_EVENTS:]})
         self._note(name, f"{revisions[0].name} is ready with {model.version.ref}")
         listeners.listen(self._file(name), lambda request, body: self._answer(name, request, body))
 
@@ -172,6 +211,8 @@ class MemoryServer:
             traffic=0,
             ready=True,
             created=now(),
+            since=now(),
+            trust="registry",
         )
 
     # -- answering --------------------------------------------------------------------------
@@ -258,6 +299,18 @@ class MemoryServer:
         self._folder.mkdir(parents=True, exist_ok=True)
         with open(self._log(name), "a", encoding="utf-8") as log:
             log.write(f"{now().isoformat()} {line}\n")
+
+
+def _conditions(content: Mapping[str, Any], listening: bool) -> list[dict[str, Any]]:
+    """All of them are about whether somebody listens."""
+    since = content["revisions"][0]["since"]
+    said = {"status": "True", "since": since} if listening else {"status": "False", "reason": "NotRunning"}
+    return [{"type": name, **said} for name in ("Ready", "PredictorReady", "RoutesReady")]
+
+
+def _event(kind: Literal["Normal", "Warning"], reason: str, message: str) -> dict[str, Any]:
+    at = now()
+    return Event(time=at, first=at, type=kind, reason=reason, message=message).to_dict()
 
 
 def _stats(revision: str, answers: Sequence[tuple[int, float]]) -> RequestStats:

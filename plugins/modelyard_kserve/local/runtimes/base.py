@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from modelyard.errors import ConfigError
+from modelyard_kserve.trust import CONSENT
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def unloadable(path: Path, why: str) -> ConfigError:
 
 def untrusted(path: Path, why: str) -> ConfigError:
     """`model-unloadable`: it would run code, and nobody answers for it."""
-    return unloadable(path, f"{why}, and it does not come from the registry")
+    return unloadable(path, f"{why}, and it does not come from the registry; {CONSENT}")
 
 
 def without_probabilities(path: Path, probabilities: bool) -> None:
