@@ -91,10 +91,10 @@ def stated_outputs(signature: Signature, probabilities: bool) -> tuple[Spec, ...
     """
     if probabilities:
         return (Spec("predict_proba", "FP64", (-1, -1)),)
-    if len(signature.outputs) == 1 and not signature.outputs[0].name:
-        (only,) = signature.outputs
-        return (Spec("predict", only.datatype, only.shape),)
-    return signature.outputs
+    if all(spec.name for spec in signature.outputs):
+        return signature.outputs
+    first, *more = signature.outputs
+    return (Spec("predict", first.datatype, (-1, 1 + len(more)) if more else first.shape),)
 
 
 def _name(stated: Sequence[Spec]) -> str:
