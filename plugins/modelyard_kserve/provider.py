@@ -142,8 +142,11 @@ class KserveServer:
     def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
         """See `Server.lint`."""
         found = mode_named(mode or "local")
-        more = addresses(text, where, self._settings) if found == "local" else []
-        return [*lint(text, where, lambda _: found), *more]
+        said = lint(text, where, lambda _: found)
+        if found == "local":
+            wrong = {(one.line, one.field) for one in said}
+            said += [a for a in addresses(text, where, self._settings) if (a.line, a.field) not in wrong]
+        return said
 
     def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:
         """See `Server.reconcile`."""
