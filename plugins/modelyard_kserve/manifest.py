@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from modelyard.errors import ConfigError
 from modelyard.kube.quantities import quantity
 from modelyard.manifests import text_of
 from modelyard_kserve.commands import command_of, container_of
-from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted, invalid
+from modelyard_kserve.documents import Document, Place, Said, Unreadable, documents, dotted, invalid
 from modelyard_kserve.effects import REQUIREMENTS, WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
 from modelyard_kserve.local.resources import limits_of
@@ -54,6 +54,7 @@ class Manifest:
         command: what a custom predictor runs; empty: a model of ours to load.
         spec_digest: identifies everything that makes a new revision when it changes.
         notes: what the file says that this target does not do.
+        canaries: predictors beside the one.
     """
 
     text: str
@@ -74,6 +75,15 @@ class Manifest:
     command: tuple[str, ...] = ()
     own_requirements: bool = False
     limits: Mapping[str, float] = field(default_factory=dict)
+    canaries: tuple[CanaryManifest, ...] = ()
+
+
+@dataclass(frozen=True)
+class CanaryManifest:
+    """One of `spec.canary`: its predictor as a manifest, and its percent of the traffic."""
+
+    manifest: Manifest
+    percent: int
 
 
 def locally(_: Mapping[str, Any]) -> Mode:
@@ -122,31 +132,49 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         raise _refused(document, said)
     value = _with_model(document.value)
     predictor = value["spec"]["predictor"]
+    made = _of_predictor(document, value, predictor, ("spec", "predictor"), mode)
+    canaries = []
+    for place, one in enumerate(value["spec"].get("canary") or () if mode == "local" else ()):
+        at = ("spec", "canary", place, "predictor")
+        beside = _of_predictor(document, value, one["predictor"], at, mode)
+        canaries.append(CanaryManifest(beside, one.get("trafficPercent") or 0))
+    return replace(
+        made,
+        text=text,
+        namespace=value["metadata"].get("namespace") or namespace or "default",
+        notes=tuple(notes),
+        canaries=tuple(canaries),
+    )
+
+
+def _of_predictor(
+    document: Document, value: Mapping[str, Any], predictor: Mapping[str, Any], at: Place, mode: Mode
+) -> Manifest:
+    """What one predictor of the document asks for."""
     model = predictor.get("model")
     command: tuple[str, ...] = ()
     if not model and mode == "local":
         model, command = _custom(predictor)
     if not model:
-        raise _refused(document, _NO_MODEL)
+        raise _refused(document, Said((*at, *_NO_MODEL.place[2:]), _NO_MODEL.message))
     storage_uri = (asked_for(model) if mode == "local" else model.get("storageUri")) or ""
     if not storage_uri and not command:  # KServe takes images that bring their model along
-        raise _refused(document, _NO_ADDRESS)
+        raise _refused(document, Said((*at, *_NO_ADDRESS.place[2:]), _NO_ADDRESS.message))
     return Manifest(
-        text=text,
+        text="",
         document=value,
         mode=mode,
         name=value["metadata"]["name"],
-        namespace=value["metadata"].get("namespace") or namespace or "default",
+        namespace="",
         storage_uri=storage_uri,
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
-        scaling=_scaling(document, predictor, model),
+        scaling=_scaling(document, predictor, model, at),
         timeout=float(predictor.get("timeout") or _TIMEOUT),
         concurrency=predictor.get("containerConcurrency") or 0,
         logger=_logger(predictor.get("logger")),
         env=_env(model),
         spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),
-        notes=tuple(notes),
         command=command,
         limits=limits_of(model) if mode == "local" else {},
         own_requirements=REQUIREMENTS in (value["metadata"].get("annotations") or {}),
@@ -168,11 +196,19 @@ def _custom(predictor: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
 
 def _with_model(value: Mapping[str, Any]) -> dict[str, Any]:
     """The document with `model` instead of the older ways to write it, as KServe itself reads them."""
-    predictor = dict(value["spec"]["predictor"])
+    spec = dict(value["spec"])
+    spec["predictor"] = _modern(spec["predictor"])
+    if spec.get("canary"):
+        spec["canary"] = [{**one, "predictor": _modern(one["predictor"])} for one in spec["canary"]]
+    return {**value, "spec": spec}
+
+
+def _modern(predictor: Mapping[str, Any]) -> dict[str, Any]:
     (name,) = implementations(predictor)
-    if name in LEGACY:
-        predictor["model"] = {"modelFormat": {"name": name}, **predictor.pop(name)}
-    return {**value, "spec": {**value["spec"], "predictor": predictor}}
+    if name not in LEGACY:
+        return dict(predictor)
+    rest = {key: value for key, value in predictor.items() if key != name}
+    return {**rest, "model": {"modelFormat": {"name": name}, **predictor[name]}}
 
 
 def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:
@@ -193,13 +229,15 @@ def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:
         yield _NO_ADDRESS
 
 
-def _scaling(document: Document, predictor: Mapping[str, Any], model: Mapping[str, Any]) -> Scaling:
+def _scaling(
+    document: Document, predictor: Mapping[str, Any], model: Mapping[str, Any], at: Place
+) -> Scaling:
     annotations = document.value["metadata"].get("annotations") or {}
     asked = (model.get("resources") or {}).get("requests") or {}
     try:
         cores, memory = (quantity(asked.get(what, given)) for what, given in _ASKED.items())
     except ValueError as fault:
-        place = ("spec", "predictor", "model", "resources", "requests")
+        place = (*at, "model", "resources", "requests")
         raise _refused(document, Said(place, str(fault))) from None
     least = 1 if predictor.get("minReplicas") is None else predictor["minReplicas"]
     metric = predictor.get("scaleMetric") or "concurrency"

@@ -105,7 +105,7 @@ class KserveServer:
         service = self._context.services.get(SERVICE)
         if service is None or service.status != "running":
             return []
-        names = {revision.name for revision in wanted.revisions}
+        names = {revision.name for revision in wanted.everything}
         admin = Admin(states.run_folder(self._context.state) / "admin.sock")
         try:
             found = by_envoy(admin.answered(), names)
@@ -208,10 +208,12 @@ class KserveServer:
             before = states.load(self._at(manifest.name))
             settled = before.settled(self._ready(before)) if before else None
             revision = revising.revision(manifest, settled, found, self._context, trust=trust)
+            canaries = revising.canaries(manifest, settled, revision.number, self._context, trust=trust)
             if keep_split and settled and revision is settled.newest:
                 # Nothing moved: what `traffic` said since is still so.
                 manifest = replace(manifest, canary=settled.canary)
-            wanted = revising.desired(manifest, settled, revision, guarded=self._guarded(manifest))
+            made = revising.desired(manifest, settled, revision, guarded=self._guarded(manifest))
+            wanted = revising.beside(made, canaries, settled)
             if self._failed(wanted):  # perhaps the package that it lacked is there now
                 wanted = replace(wanted, generation=wanted.generation + 1)
             if wanted != before:
@@ -221,6 +223,12 @@ class KserveServer:
     @staticmethod
     def _before(wanted: Desired) -> int:
         """The revision that shares traffic with the newest: the one rolled out before it."""
+        if wanted.canaries:
+            raise UsageError(
+                "split-by-file",
+                f"the canaries of '{wanted.name}' stand in its file, with what they get",
+                "change their trafficPercent there, and apply it",
+            )
         if wanted.rolled_out != wanted.newest.number:
             return wanted.rolled_out
         if len(wanted.revisions) < 2:
@@ -293,7 +301,7 @@ class KserveServer:
         current = states.load(self._at(wanted.name))
         if current is not None and current.created != wanted.created:
             current = None  # and made anew
-        if current is None or not wanted.needed <= {current.newest.number, current.rolled_out}:
+        if current is None or not wanted.needed <= {revision.number for revision in current.wanted}:
             by = "deleted" if current is None else f"changed to {current.newest.name}"
             raise ConflictError(
                 "endpoint-changed",
@@ -354,7 +362,7 @@ class KserveServer:
         if wanted is None:
             return {}
         seen = states.observed(self._at(wanted.name))["revisions"]
-        return {r.number: bool(seen.get(str(r.number), {}).get("ready")) for r in wanted.revisions}
+        return {r.number: bool(seen.get(str(r.number), {}).get("ready")) for r in wanted.everything}
 
     def _desired(self, name: str) -> Desired:
         found = states.load(self._at(name)) if name and "/" not in name else None

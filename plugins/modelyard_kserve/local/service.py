@@ -73,7 +73,7 @@ class Service:
         """Care for the processes; `rung` names revisions that somebody waits for."""
         if self._desired is None:
             return
-        for revision in self._desired.revisions:
+        for revision in self._desired.everything:
             if revision.name in rung and revision.key in self._demands:
                 self._demands[revision.key].used = time.monotonic()
         self._scale()
@@ -101,9 +101,10 @@ class Service:
         """Take note of what Envoy counted: who answers something is not idle."""
         if self._desired is None:
             return
-        now, scaling = time.monotonic(), self._desired.scaling
+        now = time.monotonic()
         for key, demand in self._demands.items():
-            names = [revision.name for revision in self._desired.revisions if revision.key == key]
+            scaling = self._desired.scaling_of(key)
+            names = [revision.name for revision in self._desired.everything if revision.key == key]
             total = sum(counters.get(f"cluster.{name}.upstream_rq_total", 0) for name in names)
             active = sum(counters.get(f"cluster.{name}.upstream_rq_active", 0) for name in names)
             load, asked = self._meters[key].read(scaling, Counted(now, total, active), self._sets[key].pids)
@@ -118,7 +119,7 @@ class Service:
         for key, replicas in self._sets.items():
             if key in self._retired:
                 continue
-            size = self._demands[key].size(now, replicas.size, self._desired.scaling)
+            size = self._demands[key].size(now, replicas.size, self._desired.scaling_of(key))
             size = size if key in needed else min(size, 1)
             if size or replicas.ready or not replicas.size:
                 replicas.scale(size)
@@ -139,7 +140,7 @@ class Service:
 
     def _needed(self) -> list[Wanted]:
         assert self._desired is not None
-        return [self._desired.newest, self._desired.revision(self._desired.rolled_out)]
+        return self._desired.wanted
 
     def _retire(self) -> None:
         """End the processes that nobody needs, but for a spare one: rollbacks go to the one before."""
@@ -193,7 +194,7 @@ class Service:
         split = self._desired.split(self._ready())
         return [
             (r.name, f"{r.model}/{r.version}", split.get(r.number, 0), self._state(r))
-            for r in reversed(self._desired.revisions)
+            for r in reversed(self._desired.everything)
             if r.number in split or r.key in self._sets
         ]
 
@@ -237,7 +238,7 @@ class Service:
             self._logging = said
 
     def _with_processes(self) -> list[tuple[Wanted, ReplicaSet]]:
-        revisions = self._desired.revisions if self._desired is not None else ()
+        revisions = self._desired.everything if self._desired is not None else ()
         return [(r, replicas) for r in revisions if (replicas := self._sets.get(r.key)) is not None]
 
     def _asleep(self, key: str) -> bool:
@@ -246,7 +247,7 @@ class Service:
     def _ready(self) -> dict[int, bool]:
         """A revision that sleeps is ready: it answers when it is asked."""
         assert self._desired is not None
-        ready = {r.number: False for r in self._desired.revisions}
+        ready = {r.number: False for r in self._desired.everything}
         ready.update({r.number: s.ready or self._asleep(r.key) for r, s in self._with_processes()})
         return ready
 
