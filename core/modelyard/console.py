@@ -10,12 +10,15 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from modelyard.errors import ModelyardError
 from modelyard.records import Record
+
+#: What changes the texts that `waiting` shows, the innermost last.
+_shown: list[Callable[[str], None]] = []
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str = "") -> None:
@@ -78,9 +81,20 @@ def waiting(what: str) -> Iterator[None]:
         yield
         return
     from rich.console import Console
+    from rich.markup import escape
 
-    with Console(stderr=True).status(what):
-        yield
+    with Console(stderr=True).status(escape(what)) as status:
+        _shown.append(lambda text: status.update(escape(text)))
+        try:
+            yield
+        finally:
+            _shown.pop()
+
+
+def doing(what: str) -> None:
+    """Say what the innermost block of `waiting` does just now; nothing where none is shown."""
+    if _shown:
+        _shown[-1](what)
 
 
 def print_json(value: Any) -> None:

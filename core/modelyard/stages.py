@@ -122,6 +122,7 @@ class StageContext:
             if it has to; None if the project's monitor takes none.
         address_of: the URI under which a version's files lie where pods reach them, e.g. `s3://mlflow/1/...`;
             see `Registry.address`.
+        run_artifact: see `Tracker.artifact`.
         target: the cluster on which the stage runs; None: processes on this machine.
     """
 
@@ -134,6 +135,7 @@ class StageContext:
     find_model: Callable[[str], ModelVersion]
     event_sink: Callable[[], str | None]
     address_of: Callable[[ModelVersion], str]
+    run_artifact: Callable[[str, str], Path]
     target: Target | None = None
 
 
@@ -185,6 +187,17 @@ class Tracker(Protocol):
 
         Raises:
             NotFoundError: `run-not-found`.
+        """
+
+    def artifact(self, run_id: str, path: str) -> Path:
+        """A model or file that the run logged, on this machine. It must not be written to.
+
+        Args:
+            run_id: the run.
+            path: the name under which a model was logged, or a path below the run's files.
+
+        Raises:
+            NotFoundError: `run-not-found`; `model-files-missing`: the run logged nothing of that name.
         """
 
     def log_model(

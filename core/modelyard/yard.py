@@ -371,6 +371,7 @@ class Yard:
             find_model=self.models.find,
             event_sink=self._event_sink,
             address_of=lambda version: self.registry.address(version),
+            run_artifact=lambda run, path: self.tracker.artifact(run, path),
             target=self.target,
         )
 

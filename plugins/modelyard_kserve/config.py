@@ -22,3 +22,11 @@ class KserveSettings(BaseModel):
         "pickle runs code: without this, only those are loaded that the registry handed out with their "
         "recorded SHA-256. Lets custom predictors run programs that are not the project's, too.",
     )
+    pvc: dict[str, str] = Field(
+        default_factory=dict,
+        description='Folders that stand for PersistentVolumeClaims: with `models = "/srv/models"`, '
+        "`pvc://models/late` is `/srv/models/late`.",
+    )
+    fetch_limit: float = Field(
+        20.0, gt=0, description="Gigabytes that a model from elsewhere may take, unpacked."
+    )

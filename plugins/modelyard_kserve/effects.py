@@ -14,13 +14,15 @@ from modelyard_kserve.documents import Level, Place, Said
 from modelyard_kserve.local import resources
 from modelyard_kserve.local.runtimes import FORMATS
 from modelyard_kserve.rules import LEGACY, implementations
+from modelyard_kserve.storage.uris import OURS, asked_for, scheme_of
 
 #: Fields of the predictor that a local process honours.
 _HONOURED = {"model", *LEGACY, "logger", "canaryTrafficPercent", "minReplicas", "maxReplicas"}
-_HONOURED |= {"name", "timeout", "containerConcurrency", "scaleMetric", "scaleTarget"}
+_HONOURED |= {"name", "timeout", "containerConcurrency", "scaleMetric", "scaleTarget", "storageUris"}
 #: Fields that change answers: to ignore them would be a lie.
 _REFUSED = {"batcher", "workerSpec"}
-_HONOURED_OF_MODEL = {"modelFormat", "storageUri", "env", "protocolVersion", "name", "runtime", "resources"}
+_HONOURED_OF_MODEL = {"modelFormat", "storageUri", "storage", "env", "protocolVersion", "name", "runtime"}
+_HONOURED_OF_MODEL |= {"resources"}
 _HONOURED_OF_CONTAINERS = {"name", "image", "command", "args", "env", "imagePullPolicy", "ports", "resources"}
 #: Knative's annotation: how long nobody may ask before a model with `minReplicas: 0` is ended.
 WINDOW = "autoscaling.knative.dev/window"
@@ -86,6 +88,7 @@ def effects(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
     for name in ("predictor", "transformer", "explainer"):
         component = spec.get(name) or {}
         yield from on_clusters(("spec", name), component, mode)
+        yield from _ours_on_clusters(("spec", name), component)
         yield from _batched_v2(("spec", name), component)
     if spec.get("canary") and mode == "Standard":
         yield Said(
@@ -106,6 +109,15 @@ def on_clusters(at: Place, component: Mapping[str, Any], mode: str) -> Iterator[
         value = component.get(effect.field)
         if effect.mode == mode and value is not None and effect.when(value):
             yield Said((*at, effect.field), effect.message, effect.level, effect.hint)
+
+
+def _ours_on_clusters(at: Place, component: Mapping[str, Any]) -> Iterator[Said]:
+    for name in ("model", *LEGACY):
+        uri = (component.get(name) or {}).get("storageUri") or ""
+        if scheme_of(uri) in OURS:
+            message = f"{scheme_of(uri)}: is this project's own; no cluster fetches it"
+            hint = "register the model: storageUri: models:/NAME/VERSION"
+            yield Said((*at, name, "storageUri"), message, hint=hint)
 
 
 def _batched_v2(at: Place, component: Mapping[str, Any]) -> Iterator[Said]:
@@ -149,6 +161,9 @@ def _locally(spec: Mapping[str, Any]) -> Iterator[Said]:
         yield Said(("spec", "canary"), f"is for KServe's Standard mode; {hint}")
     at = ("spec", "predictor")
     predictor = spec["predictor"]
+    if predictor.get("storageUris"):
+        message = "mounts places side by side into a container, which local processes don't have"
+        yield Said((*at, "storageUris"), message, hint="name one place: spec.predictor.model.storageUri")
     for refused in sorted(_REFUSED & predictor.keys()):
         yield Said((*at, refused), "would change answers and is not done by local processes")
     (name,) = implementations(predictor)
@@ -165,8 +180,7 @@ def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[S
     if format_ not in FORMATS:
         place = (*at, "modelFormat", "name") if name == "model" else at
         yield Said(place, f"{format_!r} is not served here; known: {', '.join(FORMATS)}")
-    if not model.get("storageUri"):
-        yield Said((*at, "storageUri"), "is missing: where the model lies")
+    yield from _storage_locally(at, model)
     for number, variable in enumerate(model.get("env") or []):
         if variable.get("valueFrom"):
             message = f"sets nothing here: only a cluster knows the value of {variable['name']}"
@@ -211,6 +225,22 @@ def _limits_locally(at: Place, container: Mapping[str, Any]) -> Iterator[Said]:
             yield Said((*at, name), message, "info")
         if name == "memory" and sys.platform != "linux":
             yield Said((*at, name), "limits nothing on this system", "warning")
+
+
+def _storage_locally(at: Place, model: Mapping[str, Any]) -> Iterator[Said]:
+    storage, uri = model.get("storage") or {}, asked_for(model)
+    if not uri:
+        message = "is missing: where the model lies"
+        if storage:
+            message += "; 'storage' alone leaves it to a secret of the cluster, which is not here"
+        yield Said((*at, "storageUri"), message, hint="storageUri: s3://BUCKET/PATH" if storage else "")
+    elif storage.get("key"):
+        message = f"names a secret of the cluster; here {scheme_of(uri)}:// takes the environment's login"
+        yield Said((*at, "storage", "key"), message, "warning")
+    for name in storage.get("parameters") or {}:
+        if name not in ("type", "bucket"):
+            hint = "set it in the environment, e.g. AWS_ENDPOINT_URL, AWS_DEFAULT_REGION"
+            yield Said((*at, "storage", "parameters", name), "has no effect here", "warning", hint)
 
 
 def _ignored(at: Place) -> Said:

@@ -18,6 +18,7 @@ from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
 from modelyard_kserve.local.resources import limits_of
 from modelyard_kserve.local.scaling import TARGETS, Scaling
 from modelyard_kserve.rules import LEGACY, implementations
+from modelyard_kserve.storage.uris import asked_for
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         model, command = _custom(predictor)
     if not model:
         raise _refused(document, _NO_MODEL)
-    if not model.get("storageUri") and not command:  # KServe takes images that bring their model along
+    storage_uri = (asked_for(model) if mode == "local" else model.get("storageUri")) or ""
+    if not storage_uri and not command:  # KServe takes images that bring their model along
         raise _refused(document, _NO_ADDRESS)
     return Manifest(
         text=text,
@@ -135,7 +137,7 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         mode=mode,
         name=value["metadata"]["name"],
         namespace=value["metadata"].get("namespace") or namespace or "default",
-        storage_uri=model.get("storageUri") or "",
+        storage_uri=storage_uri,
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
         scaling=_scaling(document, predictor, model),

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from urllib.parse import unquote
 
-from modelyard.digests import model_digest
+from modelyard import console
 from modelyard.errors import (
-    ConfigError,
     ConflictError,
     CorruptStateError,
     EnvironmentFault,
     NotFoundError,
     UsageError,
 )
-from modelyard.records import Endpoint, Explanation, Finding, RequestStats, now
+from modelyard.records import Endpoint, Explanation, Finding, RequestStats
 from modelyard.stages import Progress, ServiceSpec, StageContext, unseen
 from modelyard.state import locked, write_json
 from modelyard_kserve import manifest as manifests
-from modelyard_kserve.commands import own_code
+from modelyard_kserve import revising
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.counted import by_envoy
 from modelyard_kserve.lint import lint, mode_named
@@ -34,10 +31,12 @@ from modelyard_kserve.local import desired as states
 from modelyard_kserve.local import tokens, told
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.conditions import events
-from modelyard_kserve.local.desired import Desired, Wanted
+from modelyard_kserve.local.desired import Desired
 from modelyard_kserve.local.replicas import RECORDS
 from modelyard_kserve.manifest import Manifest
-from modelyard_kserve.trust import CONSENT, advice, trust_of, written
+from modelyard_kserve.storage.findings import addresses
+from modelyard_kserve.storage.uris import shown
+from modelyard_kserve.trust import CONSENT, advice
 
 #: The background process behind all endpoints of a project.
 SERVICE = "serving"
@@ -143,7 +142,11 @@ class KserveServer:
     def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
         """See `Server.lint`."""
         found = mode_named(mode or "local")
-        return lint(text, where, lambda _: found)
+        said = lint(text, where, lambda _: found)
+        if found == "local":
+            wrong = {(one.line, one.field) for one in said}
+            said += [a for a in addresses(text, where, self._settings) if (a.line, a.field) not in wrong]
+        return said
 
     def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:
         """See `Server.reconcile`."""
@@ -194,122 +197,26 @@ class KserveServer:
         trust: bool = False,
         progress: Progress = unseen,
     ) -> Endpoint:
+        # To fetch may take long, and others wait for the lock; what an alias means is asked while they do.
+        registered = manifest.storage_uri.startswith("models:/")
+        fetched = None if registered else revising.found(manifest, self._context, console.doing)
         with self._locked(manifest.name):
+            found = fetched or revising.found(manifest, self._context)
+            console.doing(f"waiting for {manifest.name} to load")
+            notes = (*manifest.notes, *filter(None, [found.note]))
+            manifest = replace(manifest, storage_uri=shown(manifest.storage_uri), notes=notes)
             before = states.load(self._at(manifest.name))
             settled = before.settled(self._ready(before)) if before else None
-            revision = self._revision(manifest, settled, trust)
+            revision = revising.revision(manifest, settled, found, self._context, trust=trust)
             if keep_split and settled and revision is settled.newest:
                 # Nothing moved: what `traffic` said since is still so.
                 manifest = replace(manifest, canary=settled.canary)
-            wanted = self._next(manifest, settled, revision)
+            wanted = revising.desired(manifest, settled, revision, guarded=self._guarded(manifest))
             if self._failed(wanted):  # perhaps the package that it lacked is there now
                 wanted = replace(wanted, generation=wanted.generation + 1)
             if wanted != before:
                 states.save(self._at(manifest.name), wanted)
         return self._started(wanted, wait, progress)
-
-    def _revision(self, manifest: Manifest, before: Desired | None, trust: bool) -> Wanted:
-        """The revision that the manifest asks for: the newest one again if nothing of it changed."""
-        uri = manifest.storage_uri
-        code = self._own_code(manifest, before, trust)
-        registered = False
-        if uri.startswith("models:/"):
-            resolved = self._context.resolve_model(uri)
-            path, model, version = resolved.path, resolved.version.name, resolved.version.version
-            digest = model_digest(path)
-            # Without a recorded digest nothing says that these are the files that somebody registered.
-            registered = resolved.version.digest is not None
-            if resolved.version.digest not in (None, digest):
-                raise EnvironmentFault(
-                    "model-changed",
-                    f"the files of {resolved.version.ref} are not those that were registered",
-                    f"modelyard models show {resolved.version.ref}",
-                )
-        else:
-            path = self._plain_folder(uri) if uri else code or self._context.root
-            model, version = manifest.name, "0"
-            digest = model_digest(path) if uri or code else ""
-        trusted_by = trust_of(
-            registered=registered,
-            by_settings=self._settings.trust_pickle,
-            consented=trust or _consented(manifest, before, digest),
-        )
-        number = before.newest.number + 1 if before else 1
-        made = Wanted(
-            number=number,
-            name=f"{manifest.name}-{number:05d}",
-            model=model,
-            version=version,
-            path=str(path),
-            digest=digest,
-            storage_uri=uri,
-            spec_digest=manifest.spec_digest,
-            created=now().isoformat(),
-            env=dict(manifest.env),
-            trust_pickle=bool(trusted_by),
-            trusted_by=trusted_by,
-            timeout=manifest.timeout,
-            concurrency=manifest.concurrency,
-            model_format=manifest.model_format,
-            own_requirements=manifest.own_requirements,
-            limits=dict(manifest.limits),
-            command=shlex.join(manifest.command),
-            code=model_digest(code) if code else "",
-        )
-        newest = before.newest if before else None
-        same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (
-            made.key,
-            made.model,
-            made.version,
-            made.spec_digest,
-        )
-        return newest if same and newest is not None else made
-
-    def _next(self, manifest: Manifest, before: Desired | None, revision: Wanted) -> Desired:
-        logger = None if manifest.logger is None else asdict(manifest.logger)
-        if logger is not None:
-            logger["metadata_headers"] = list(logger["metadata_headers"])
-        if before is None:
-            return Desired(
-                name=manifest.name,
-                namespace=manifest.namespace,
-                generation=1,
-                manifest=manifest.text,
-                storage_uri=manifest.storage_uri,
-                canary=manifest.canary,
-                rolled_out=revision.number,
-                revisions=(revision,),
-                created=now().isoformat(),
-                notes=manifest.notes,
-                logger=logger,
-                scaling=manifest.scaling,
-                guarded=self._guarded(manifest),
-            )
-        revisions = before.revisions
-        if revision is not before.newest:
-            revisions = (*[r for r in revisions if r.number != revision.number], revision)
-            kept = {r.number for r in revisions[-_KEPT:]} | {before.rolled_out}
-            revisions = tuple(r for r in revisions if r.number in kept)
-        changed = replace(
-            before,
-            namespace=manifest.namespace,
-            manifest=manifest.text,
-            storage_uri=manifest.storage_uri,
-            canary=manifest.canary,
-            revisions=revisions,
-            notes=manifest.notes,
-            logger=logger,
-            scaling=manifest.scaling,
-            guarded=self._guarded(manifest),
-        )
-        return before if changed == before else replace(changed, generation=before.generation + 1)
-
-    def _guarded(self, manifest: Manifest) -> bool:
-        """Whether callers need the token; there is one then."""
-        asked = tokens.asked_for(manifest.document, by_all=self._settings.token)
-        if asked:
-            tokens.make(self._context.state)
-        return asked
 
     @staticmethod
     def _before(wanted: Desired) -> int:
@@ -324,30 +231,12 @@ class KserveServer:
             )
         return wanted.revisions[-2].number
 
-    def _own_code(self, manifest: Manifest, before: Desired | None, trust: bool) -> Path | None:
-        """The project's code that a custom predictor runs; code of others runs if somebody said so."""
-        if not manifest.command:
-            return None
-        code = own_code(manifest.command, self._context.root)
-        trusted = trust or self._settings.trust_pickle or _consented(manifest, before, "")
-        if code is None and not trusted:
-            raise ConfigError(
-                "custom-untrusted",
-                f"'{shlex.join(manifest.command)[:200]}' runs no file of the project",
-                "put the code into the project's folder, or consent to this command: endpoints apply --trust",
-            )
-        return code
-
-    def _plain_folder(self, uri: str) -> Path:
-        path = Path(unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri)
-        path = path if path.is_absolute() else self._context.root / path
-        if "://" in uri.removeprefix("file://") or not path.exists():
-            raise NotFoundError(
-                "model-files-missing",
-                f"there is no model at {uri}",
-                "storageUri is models:/NAME/VERSION, models:/NAME@ALIAS, or a folder",
-            )
-        return path
+    def _guarded(self, manifest: Manifest) -> bool:
+        """Whether callers need the token; there is one then."""
+        asked = tokens.asked_for(manifest.document, by_all=self._settings.token)
+        if asked:
+            tokens.make(self._context.state)
+        return asked
 
     def _started(self, wanted: Desired, wait: bool, progress: Progress = unseen) -> Endpoint:
         progress(self._endpoint(wanted))
@@ -496,11 +385,3 @@ class KserveServer:
 
 def _path(wanted: Desired) -> str:
     return f"/serving/{wanted.namespace}/{wanted.name}"
-
-
-def _consented(manifest: Manifest, before: Desired | None, digest: str) -> bool:
-    """Whether somebody consented to the files before; where there are none, to what the file says."""
-    earlier = [one for one in before.revisions if one.trusted_by == "consent"] if before else []
-    if not digest:
-        return any(one.spec_digest == manifest.spec_digest for one in earlier)
-    return written(manifest.document) == digest or any(one.digest == digest for one in earlier)

@@ -20,7 +20,7 @@ LEGACY = (
 MAIN_CONTAINER = "kserve-container"
 _TRANSFORMER_CONTAINER = "transformer-container"
 _STORAGE = re.compile(
-    r"(gs|s3|pvc|file|https?|hdfs|webhdfs|oci|hf|git|models|runs|dvc):/.*|(?!.*://).+", re.DOTALL
+    r"(gs|s3|pvc|file|https?|hdfs|webhdfs|oci|hf|modelscope|git|models|runs|dvc):/.*|(?!.*://).+", re.DOTALL
 )
 #: Schemes that `storage` (credentials by key) goes with.
 _WITH_STORAGE = ("s3://", "hdfs://", "webhdfs://")
@@ -116,7 +116,8 @@ def storage_uri(at: Place, uri: str) -> Iterator[Said]:
     """What is wrong with an address of a model."""
     if not _STORAGE.fullmatch(uri):
         known = (
-            "s3://, gs://, https://, hf://, oci://, pvc://, hdfs://, file://, models:/NAME/VERSION, a folder"
+            "s3://, gs://, https://, hf://, oci://, pvc://, hdfs://, file://, models:/NAME/VERSION, "
+            "for processes of this machine also runs:/RUN_ID/PATH and dvc://PATH, a folder"
         )
         yield Said(at, f"{uri.split('://')[0]!r:.40} is no storage that KServe knows; known: {known}")
 

@@ -6,6 +6,7 @@ tenth of the time, checked by S3 itself.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ from modelyard.digests import model_digest
 from modelyard.errors import CorruptStateError, EnvironmentFault, ModelyardError
 from modelyard.s3 import LARGEST, Bucket, OtherBytes
 from modelyard.stages import StageContext
+from modelyard.state import locked
 from modelyard_mlflow.store import Stores, artifacts_at
 
 
@@ -79,6 +81,26 @@ def _put_through_mlflow(stores: Stores, uri: str, folder: Path, files: Sequence[
     for file in files:
         parent = PurePosixPath(file["path"]).parent.as_posix()
         repository.log_artifact(str(folder / file["path"]), None if parent == "." else parent)
+
+
+def downloaded(repository: Any, folder: Path, what: str) -> bool:
+    """Bring a model here, whole or not at all, by one process at a time. Says whether there is one.
+
+    Args:
+        repository: MLflow's access to its files.
+        folder: is made, unless an earlier call did.
+        what: names the model in messages.
+    """
+    with locked(folder.with_name(f"{folder.name}.lock"), timeout=600, doing=f"downloading {what}"):
+        if not (folder / "MLmodel").is_file():
+            part = folder.with_name(f"{folder.name}.part")
+            shutil.rmtree(part, ignore_errors=True)  # half of it, left by a killed download
+            part.mkdir(parents=True)
+            repository.download_artifacts("", str(part))
+            if not (part / "MLmodel").is_file():
+                return False
+            part.replace(folder)
+    return True
 
 
 def require_same(stores: Stores, uri: str, digest: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -15,7 +14,7 @@ from modelyard.digests import digest_of
 from modelyard.errors import EnvironmentFault, NotFoundError, UsageError
 from modelyard.records import LoggedModel, ModelVersion
 from modelyard.stages import StageContext
-from modelyard.state import locked
+from modelyard_mlflow.files import downloaded
 from modelyard_mlflow.store import (
     Stores,
     artifacts_at,
@@ -158,16 +157,10 @@ class MlflowRegistry:
         # Not the recorded digest: it is a tag that everybody on the server can write.
         key = digest_of([self._stores.uri, version.name, version.version, uri])
         folder = self._context.state / "models" / key
-        with locked(folder.with_name(f"{key}.lock"), timeout=600, doing=f"downloading {version.ref}"):
-            if not (folder / "MLmodel").is_file():
-                part = folder.with_name(f"{key}.part")
-                shutil.rmtree(part, ignore_errors=True)  # half of it, left by a killed download
-                part.mkdir(parents=True)
-                with self._failures("download", version.ref):
-                    artifacts_at(uri, self._stores).download_artifacts("", str(part))
-                if not (part / "MLmodel").is_file():
-                    raise self._no_files(version, without_credentials(uri))
-                part.replace(folder)
+        with self._failures("download", version.ref):
+            whole = downloaded(artifacts_at(uri, self._stores), folder, version.ref)
+        if not whole:
+            raise self._no_files(version, without_credentials(uri))
         return folder
 
     def _ensure_model(self, name: str) -> None:

@@ -24,7 +24,7 @@ from modelyard.s3 import Bucket
 from modelyard.stages import StageContext
 from modelyard.state import locked, os_errors
 from modelyard_mlflow import convert
-from modelyard_mlflow.files import bucket_of, put, require_same
+from modelyard_mlflow.files import bucket_of, downloaded, put, require_same
 from modelyard_mlflow.store import (
     Stores,
     artifacts_at,
@@ -180,6 +180,40 @@ class MlflowTracker:
             folder.mkdir(parents=True)
             with self._failures("download the files of", f"run {run_id}"):
                 artifacts_at(uri, self._stores).download_artifacts("", str(folder))
+        return folder
+
+    def artifact(self, run_id: str, path: str) -> Path:
+        """See `Tracker.artifact`."""
+        stores = self._stores
+        with self._failures("find what was logged by", f"run {run_id}"):
+            outputs = self._active(run_id).outputs
+            ids = [model.model_id for model in outputs.model_outputs] if outputs else []
+            logged = [stores.tracking.get_logged_model(model_id) for model_id in ids]
+        named = [model for model in logged if model.name == path]
+        if named:
+            return self._model_files(named[-1], f"{path} of run {run_id}")
+        found = self.files(run_id) / path
+        if not found.resolve().is_relative_to(self.files(run_id).resolve()) or not found.exists():
+            there = ", ".join(sorted({model.name for model in logged})) or "none"
+            raise NotFoundError(
+                "model-files-missing",
+                f"run {run_id} logged nothing as '{path}'; its models: {there}",
+                f"modelyard runs show {run_id[:8]}",
+            )
+        return found
+
+    def _model_files(self, model: Any, what: str) -> Path:
+        """Of a logged model, which never changes."""
+        location = model.artifact_location
+        parts = urlsplit(location)
+        if parts.scheme in ("", "file"):
+            return Path(unquote(parts.path))
+        folder = self._context.state / "models" / digest_of([self._stores.uri, model.model_id])
+        with self._failures("download", what):
+            if not downloaded(artifacts_at(location, self._stores), folder, what):
+                raise NotFoundError(
+                    "model-files-missing", f"MLflow has no files of {what}", "modelyard runs list"
+                )
         return folder
 
     def log_model(

@@ -1,13 +1,15 @@
-"""P4, P4b, P4c, P6, P6b: what an answer, a start and a sleeping model of the local runtime cost.
+"""P4, P4b, P4c, P5, P6, P6b: what an answer, a start and a sleeping model of the local runtime cost.
 
 CPU time of every process that takes part (Envoy, activator, controller, model server) per request, against
 the same scikit-learn model behind a bare uvicorn handler and in KServe's own server, in turns; eight callers
-ask all the time. How long an answer takes is measured at half of what each can do.
+ask all the time. How long an answer takes is measured at half of what each can do; of an image (P5) what its
+caller waits.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import socket
@@ -21,6 +23,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import psutil
 from load import asked
@@ -41,7 +44,7 @@ def measure() -> list[dict[str, Any]]:
         folder = Path(place)
         model = _model(folder / "model")
         with _project(folder / "project") as yard:
-            rows = [*_answers(yard, model, folder), *_starts(yard, model)]
+            rows = [*_answers(yard, model, folder), _image(yard, folder / "image"), *_starts(yard, model)]
         with _project(folder / "many") as yard:
             rows.append(_sleeping(yard, model))
         return rows
@@ -110,6 +113,70 @@ def _two(yard: Any, model: Path, place: Path) -> dict[str, Any]:
         rates.append(statistics.median(found))
     what = f"answers a second of two replicas / of one, on {os.cpu_count()} cores with the load"
     return _row("P4c", what, *rates, None)
+
+
+def _image(yard: Any, folder: Path) -> dict[str, Any]:
+    """What a caller waits for with an image in hand, by REST's binary tensors and by KServe's gRPC."""
+    import numpy as np
+    import skops.io
+    from sklearn.dummy import DummyRegressor
+
+    folder.mkdir()
+    skops.io.dump(DummyRegressor().fit([[0.0]], [0.5]), folder / "model.skops")
+    endpoint = _apply(yard, "image", folder)
+    image = np.random.default_rng(1).normal(size=(1, 3, 224, 224)).astype("<f4")
+    waited: dict[str, list[float]] = {"ours": [], "kserve": []}
+    with _peer("grpc", folder) as (url, _), _by_grpc(url, image) as theirs:
+        callers = {"ours": _by_binary(endpoint.url, image), "kserve": theirs}
+        for _ in range(_ROUNDS):
+            for who, ask in callers.items():
+                ask()
+                for _ in range(40):
+                    began = time.perf_counter()
+                    ask()
+                    waited[who].append((time.perf_counter() - began) * 1e3)
+    middle = {who: statistics.median(found) for who, found in waited.items()}
+    what = "p50 of an image of FP32, REST binary / KServe's gRPC [ms]"
+    return _row("P5", what, middle["ours"], middle["kserve"], 1.2)
+
+
+def _by_binary(url: str, image: Any) -> Callable[[], None]:
+    parts, raw = urlsplit(url), image.tobytes()
+    tensor = {"name": "image", "shape": list(image.shape), "datatype": "FP32"}
+    tensor["parameters"] = {"binary_data_size": len(raw)}
+    said = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(said))}
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+
+    def ask() -> None:
+        connection.request("POST", f"{parts.path}/v2/models/image/infer", said + raw, headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        assert answer.status == 200, body
+
+    return ask
+
+
+@contextlib.contextmanager
+def _by_grpc(url: str, image: Any) -> Iterator[Callable[[], None]]:
+    import grpc
+
+    from modelyard_kserve.local.grpc_wire import MESSAGES
+
+    with grpc.insecure_channel(urlsplit(url).netloc) as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=MESSAGES.ModelInferRequest.SerializeToString,
+            response_deserializer=MESSAGES.ModelInferResponse.FromString,
+        )
+        tensor = {"name": "image", "shape": image.shape, "datatype": "FP32"}
+        raw = image.tobytes()
+
+        def ask() -> None:
+            asked = MESSAGES.ModelInferRequest(model_name="bench", inputs=[tensor], raw_input_contents=[raw])
+            infer(asked, timeout=60)
+
+        yield ask
 
 
 def _starts(yard: Any, model: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """What the local runtime is held against: the same model behind a bare ASGI handler, and in KServe's server.
 
-python serving_peers.py raw|kserve MODEL PORT
+python serving_peers.py raw|kserve|grpc MODEL PORT
 """
 
 from __future__ import annotations
@@ -44,7 +44,12 @@ def raw(model: Any, port: int) -> None:
     )
 
 
-def kserve(model: Any, port: int) -> None:
+def grpc(model: Any, port: int) -> None:
+    """KServe's own model server, by gRPC."""
+    kserve(model, http_port=0, grpc_port=port, enable_grpc=True)
+
+
+def kserve(model: Any, http_port: int, **options: Any) -> None:
     """KServe's own model server."""
     from kserve import InferRequest, InferResponse, Model, ModelServer
     from kserve.utils.utils import get_predict_response
@@ -57,7 +62,8 @@ def kserve(model: Any, port: int) -> None:
         def predict(self, payload: InferRequest, headers: Any = None, **_: Any) -> InferResponse:
             return get_predict_response(payload, model.predict(payload.inputs[0].as_numpy()), self.name)
 
-    ModelServer(http_port=port, enable_grpc=False, workers=1, enable_latency_logging=False).start([Bench()])
+    options = {"enable_grpc": False, "workers": 1, "enable_latency_logging": False, **options}
+    ModelServer(http_port=http_port, **options).start([Bench()])
 
 
 if __name__ == "__main__":
@@ -65,4 +71,4 @@ if __name__ == "__main__":
 
     chosen, folder, at = sys.argv[1:4]
     loaded = skops.io.load(Path(folder) / "model.skops")
-    {"raw": raw, "kserve": kserve}[chosen](loaded, int(at))
+    {"raw": raw, "kserve": kserve, "grpc": grpc}[chosen](loaded, int(at))

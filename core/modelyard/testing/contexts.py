@@ -25,6 +25,7 @@ def make_context(
     services: Services | None = None,
     resolve_model: Callable[[str], ResolvedModel] | None = None,
     event_sink: Callable[[], str | None] | None = None,
+    run_artifact: Callable[[str, str], Path] | None = None,
 ) -> StageContext:
     """A `StageContext` as the core would give it; `root` is made a project if it is none.
 
@@ -35,6 +36,7 @@ def make_context(
         services: the background processes (default: the real ones, below `root`).
         resolve_model: default: an empty `ModelShelf`.
         event_sink: default: there is no monitor.
+        run_artifact: default: no run logged anything.
     """
     project.create(root)
     state = project.prepare_state(root)
@@ -44,6 +46,10 @@ def make_context(
 
         services = ProcessServices(state)
     resolve = resolve_model or ModelShelf().resolve
+
+    def no_artifact(run_id: str, path: str) -> Path:
+        raise NotFoundError("run-not-found", f"there is no run {run_id} that logged {path}")
+
     return StageContext(
         project="conformance",
         root=root,
@@ -54,6 +60,7 @@ def make_context(
         find_model=lambda uri: resolve(uri).version,
         event_sink=event_sink or (lambda: None),
         address_of=lambda version: version.uri,
+        run_artifact=run_artifact or no_artifact,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.digests import canonical_json, manifest, model_digest
+from modelyard.errors import NotFoundError
 from modelyard.records import Code, Environment, Metric, Run, RunContext
 from modelyard.stages import Tracker
 
@@ -113,6 +114,21 @@ class CopyTests:
             if each.is_file()
         }
         assert found == {"bericht ü.txt": "eins", "plots/neu/bericht ü.txt": "drei"}, f"not {found}"
+
+    def test_what_a_run_logged_is_had_by_its_name(
+        self, tracker: Tracker, run: Run, model_folder: Path, tmp_path: Path, reopen: Callable[[], Tracker]
+    ) -> None:
+        """A file by its path, the model as `model`; another name is one sentence."""
+        (tmp_path / "notes.txt").write_text("eins")
+        tracker.log_file(run.id, tmp_path / "notes.txt", folder="plots")
+        logged = tracker.add_model(run.id, model_folder)
+        other = reopen()
+        assert other.artifact(run.id, "plots/notes.txt").read_text() == "eins", "a file is had by its path"
+        assert model_digest(other.artifact(run.id, "model")) == logged.digest, "the model is had as `model`"
+        for run_id, code in ((run.id, "model-files-missing"), ("0" * 32, "run-not-found")):
+            with pytest.raises(NotFoundError) as caught:
+                other.artifact(run_id, "nichts")
+            assert caught.value.code == code, f"the code is {code}, not {caught.value.code}"
 
     def test_a_run_without_files_has_an_empty_folder(self, tracker: Tracker, run: Run) -> None:
         """A folder all the same."""

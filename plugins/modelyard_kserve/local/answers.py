@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +39,17 @@ def predictions(answers: Any) -> list[Any] | dict[str, Any]:
 
 
 def _plain(answers: Any) -> list[Any]:
-    if hasattr(answers, "toarray"):  # a sparse matrix
-        answers = answers.toarray()
+    answers = _at_hand(answers)
     made = answers.tolist() if hasattr(answers, "tolist") else answers
-    if isinstance(made, list):
-        return made
-    return list(made) if isinstance(made, (tuple, set)) else [made]
+    return made if isinstance(made, list) else [made]
+
+
+def _at_hand(answers: Any) -> Any:
+    """Sparse matrices, generators and the like as arrays and lists."""
+    if hasattr(answers, "toarray"):
+        return answers.toarray()
+    whole = isinstance(answers, (list, str, bytes)) or hasattr(answers, "__array__")
+    return answers if whole or not isinstance(answers, Iterable) else list(answers)
 
 
 def outputs(answers: Any, stated: Sequence[Spec]) -> list[Output]:
@@ -86,10 +91,10 @@ def stated_outputs(signature: Signature, probabilities: bool) -> tuple[Spec, ...
     """
     if probabilities:
         return (Spec("predict_proba", "FP64", (-1, -1)),)
-    if len(signature.outputs) == 1 and not signature.outputs[0].name:
-        (only,) = signature.outputs
-        return (Spec("predict", only.datatype, only.shape),)
-    return signature.outputs
+    if all(spec.name for spec in signature.outputs):
+        return signature.outputs
+    first, *more = signature.outputs
+    return (Spec("predict", first.datatype, (-1, 1 + len(more)) if more else first.shape),)
 
 
 def _name(stated: Sequence[Spec]) -> str:
@@ -99,8 +104,7 @@ def _name(stated: Sequence[Spec]) -> str:
 def _as_array(answers: Any) -> Any:
     import numpy as np
 
-    if hasattr(answers, "toarray"):
-        answers = answers.toarray()
+    answers = _at_hand(answers)
     try:
         return np.asarray(answers)
     except ValueError:  # lists of different lengths

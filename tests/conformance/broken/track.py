@@ -127,6 +127,11 @@ class FlattensFolders(MemoryTracker):
         super().log_file(run_id, path)
 
 
+class HandsOutFilesAlone(MemoryTracker):
+    def artifact(self, run_id: str, path: str) -> Path:
+        return self.files(run_id) / path
+
+
 CAUGHT_BY = {
     LosesLastMetric: "test_the_last_value_of_a_metric_counts",
     OldestFirst: "test_the_newest_runs_come_first",
@@ -144,6 +149,7 @@ CAUGHT_BY = {
     ForgetsTheFirstTags: "test_tags_can_be_there_from_the_start",
     RewritesModels: "test_a_model_folder_is_stored_as_it_is",
     FlattensFolders: "test_stored_files_come_back",
+    HandsOutFilesAlone: "test_what_a_run_logged_is_had_by_its_name",
     MatchesNamesLikeSql: "test_a_name_may_hold_any_character[kanji]",
 }
 for provider in CAUGHT_BY:

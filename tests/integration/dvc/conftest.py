@@ -51,6 +51,7 @@ def open_store() -> Callable[..., DvcStore]:
             find_model=lambda uri: pytest.fail(uri),
             event_sink=lambda: None,
             address_of=lambda version: pytest.fail(version.ref),
+            run_artifact=lambda run, path: pytest.fail(path),
         )
         return DvcStore(context)
 

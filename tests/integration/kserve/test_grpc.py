@@ -40,6 +40,10 @@ def pb() -> Any:
     return grpc_wire.MESSAGES
 
 
+#: Clients refuse answers of more than 4 MiB unless told otherwise.
+_ANY_SIZE = [("grpc.max_receive_message_length", -1)]
+
+
 class Service:
     """Calls methods; the channel names the endpoint as its authority unless told otherwise."""
 
@@ -47,7 +51,7 @@ class Service:
         authority = host or f"{endpoint.name}-default.example.com"
         self._channel = grpc.insecure_channel(
             urlsplit(endpoint.url or "").netloc,
-            options=[("grpc.default_authority", authority), ("grpc.enable_retries", 0)],
+            options=[("grpc.default_authority", authority), ("grpc.enable_retries", 0), *_ANY_SIZE],
             **options,
         )
         self._pb = pb
@@ -299,6 +303,24 @@ def test_the_prediction_log_gets_what_was_asked_and_answered_as_json(
     assert said["outputs"][0]["data"] == expected
     assert {event.headers["ce-id"] for event in collector.events} == {"frage-1"}
     project.server.delete("logged")
+
+
+def test_a_message_beyond_the_limit_is_refused_and_a_large_one_answered(
+    service: Service, raw: Callable[..., Any]
+) -> None:
+    def flights(rows: int) -> Any:
+        inputs = [
+            {"name": "temp", "datatype": "FP64", "shape": [rows]},
+            {"name": "stops", "datatype": "INT8", "shape": [rows]},
+        ]
+        return raw(inputs=inputs, raw_input_contents=[b"\0" * 8 * rows, b"\0" * rows])
+
+    made, _ = service("ModelInfer", flights(1 << 21))
+    assert len(made.raw_output_contents[0]) == 8 << 21
+    assert service.refused("ModelInfer", flights(1 << 23)) == (
+        "RESOURCE_EXHAUSTED",
+        "the body is larger than 64 MiB",
+    )
 
 
 def test_a_message_that_grows_beyond_the_limit_is_refused(

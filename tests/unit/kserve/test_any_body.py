@@ -33,8 +33,9 @@ APPS = {
     ),
 }
 PATHS = ("/v1/models/late:predict", "/v2/models/late/infer")
-#: Two hundred for each; all of them together take less than a minute.
-FEW = settings(max_examples=200, deadline=2000, suppress_health_check=list(HealthCheck))
+#: Two hundred for each; all of them together take some seconds.
+FEW = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+pytestmark = pytest.mark.timeout(60)
 
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats() | st.integers(-3, 3)
 values = st.recursive(

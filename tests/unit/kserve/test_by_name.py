@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelyard_kserve.local.by_name import from_v1, from_v2, made, to_v1, to_v2
+from modelyard_kserve.local.answers import flat, outputs
+from modelyard_kserve.local.by_name import from_v1, from_v2, made, to_v1
 from modelyard_kserve.local.runtimes import Spec
 
 X, Y = Spec("x", "FP32", (-1, 2)), Spec("y", "INT64", (-1, 1))
@@ -73,7 +74,7 @@ def test_inputs_that_lack_or_are_unknown_are_named(given: Any, said: str) -> Non
 def test_answers_are_rows_in_v1_and_tensors_in_v2() -> None:
     answers = {"sum": np.array([[1.0], [2.0]], np.float32), "late": np.array([True, False])}
     assert to_v1(answers) == [{"sum": [1.0], "late": True}, {"sum": [2.0], "late": False}]
-    assert [(one["datatype"], one["shape"]) for one in to_v2(answers)] == [("FP32", [2, 1]), ("BOOL", [2])]
+    assert [(o.datatype, o.shape) for o in outputs(answers, ())] == [("FP32", [2, 1]), ("BOOL", [2])]
     assert to_v1({"only": np.arange(2)}) == [0, 1]
     assert to_v1({"a": np.arange(2), "b": np.arange(3)}) == {"a": [0, 1], "b": [0, 1, 2]}
     assert to_v1({"scalar": np.float32(1.5)}) == [1.5]
@@ -82,5 +83,5 @@ def test_answers_are_rows_in_v1_and_tensors_in_v2() -> None:
 def test_what_is_no_number_is_text_in_v2() -> None:
     objects = np.empty(2, dtype=object)
     objects[:] = [{"label": "late", "score": np.float32(0.5)}, "plain"]
-    (said,) = to_v2({"said": objects})
-    assert (said["datatype"], said["data"]) == ("BYTES", ['{"label": "late", "score": 0.5}', "plain"])
+    (said,) = outputs({"said": objects}, ())
+    assert (said.datatype, flat(said.values)) == ("BYTES", ['{"label":"late","score":0.5}', "plain"])

@@ -101,7 +101,6 @@ def test_every_rule_about_a_component(line: str, said: str) -> None:
         ("hf://org/model:main", True),
         ("oci://registry/model:1", True),
         ("models:/late-flights@production", True),
-        ("runs:/0a1b/model", True),
         ("model/here", True),
         ("/mnt/models", True),
         ("ftp://server/model", False),
@@ -120,6 +119,42 @@ def test_a_runtime_may_bring_its_model_along() -> None:
     text = SERVICE.partition("      storageUri")[0]
     assert found(text) == []
     assert only(text, "local")[2] == "spec.predictor.model.storageUri: is missing: where the model lies"
+
+
+@pytest.mark.parametrize("uri", ["runs:/0a1b/model", "dvc://models/late?rev=v1"])
+def test_what_only_this_project_fetches_is_no_place_for_clusters(uri: str) -> None:
+    text = SERVICE.replace("s3://models/late-flights", uri)
+    assert found(text, "local") == []
+    for mode in ("Knative", "Standard"):
+        level, line, said = only(text, mode)
+        assert (level, line) == ("error", 9)
+        assert "no cluster fetches it" in said
+
+
+def test_a_secret_of_the_cluster_is_not_here() -> None:
+    text = SERVICE + "      storage: {key: mine, parameters: {region: eu-1, type: s3}}\n"
+    assert found(text, "Knative") == []
+    assert [(level, said.partition(": ")[0]) for level, _, said in told(text, "local")] == [
+        ("warning", "spec.predictor.model.storage.key"),
+        ("warning", "spec.predictor.model.storage.parameters.region"),
+    ]
+
+
+def test_storage_says_the_address_if_it_needs_no_secret() -> None:
+    bare = SERVICE.partition("      storageUri")[0]
+    named = bare + "      storage: {path: late, parameters: {type: s3, bucket: models}}\n"
+    assert found(named, "local") == found(named, "Standard") == []
+    level, _, said = only(bare + "      storage: {key: mine, path: late}\n", "local")
+    assert level == "error"
+    assert "leaves it to a secret of the cluster" in said
+
+
+def test_several_places_need_a_container() -> None:
+    text = with_predictor("storageUris: [{uri: s3://a/b, mountPath: /mnt/a}]")
+    assert found(text, "Knative") == []
+    level, _, said = only(text, "local")
+    assert level == "error"
+    assert said.startswith("spec.predictor.storageUris: mounts places side by side")
 
 
 def test_storage_by_key_goes_with_s3_alone() -> None:

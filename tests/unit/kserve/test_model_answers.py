@@ -39,6 +39,8 @@ NAN = float("nan")
         (7, [7]),
         (np.float64(0.5), [0.5]),
         ((1, 2), [1, 2]),
+        (lambda rows: (row for row in [1, 2]), [1, 2]),
+        (lambda rows: None, [None]),
     ],
 )  # fmt: skip
 def test_v1_says_it_in_json(answers: Any, expected: Any) -> None:
@@ -72,6 +74,9 @@ def test_v1_says_it_in_json(answers: Any, expected: Any) -> None:
         ([[1], [2, 3]], [2], "BYTES", ["[1]", "[2,3]"]),
         ([{"a": np.int8(1)}], [1], "BYTES", ['{"a":1}']),
         (0.5, [1], "FP64", [0.5]),
+        (lambda rows: (row for row in [1, 2]), [2], "INT64", [1, 2]),
+        (lambda rows: None, [1], "BYTES", [None]),
+        ("late", [1], "BYTES", ["late"]),
         (np.array([]), [0], "FP64", []),
         (np.longdouble([0.5]), [1], "FP64", [0.5]),
     ],

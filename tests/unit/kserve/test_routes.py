@@ -259,6 +259,11 @@ def test_an_answer_is_called_as_the_signature_calls_it() -> None:
         ("low", [1, 3], "FP64"),
         ("high", [2, 4], "FP64"),
     ]
+    unnamed = app(np.array([[1, 2], [3, 4]]), stated=Signature(outputs=(Spec("", "FP64"),) * 2))
+    assert get(unnamed, "/v2/models/late").json["outputs"] == [
+        {"name": "predict", "datatype": "FP64", "shape": [-1, 2]}
+    ]
+    assert ask(unnamed, INFER, sent).json["outputs"][0]["shape"] == [2, 2]
     one = Signature(outputs=(Spec("late", "FP64"),))
     (output,) = ask(app(np.array([1.5], np.float32), stated=one), INFER, sent).json["outputs"]
     assert (output["name"], output["datatype"]) == ("late", "FP64")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from modelyard import state
 from modelyard.digests import digest_of, model_digest
@@ -101,6 +102,16 @@ class MemoryTracker:
         folder = self._files / self.get(run_id).id
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def artifact(self, run_id: str, path: str) -> Path:
+        """See `Tracker.artifact`; every model is logged as `model`."""
+        models = self.get(run_id).models
+        if path == "model" and models:
+            return Path(unquote(urlsplit(models[-1]).path))
+        file = self.files(run_id) / path
+        if not file.exists():
+            raise NotFoundError("model-files-missing", f"run {run_id} logged nothing as {path}")
+        return file
 
     def log_model(
         self,

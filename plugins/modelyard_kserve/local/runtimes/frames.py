@@ -62,8 +62,8 @@ def _whole(column: Column, values: Sequence[Any], given: Any) -> Any:
         wrong = np.flatnonzero((given != np.trunc(given)) | (np.abs(given) >= 2.0 ** (bits - 1)))
         if wrong.size:
             value = values[wrong[0]]
-            what = f"row {wrong[0]}, column '{column.name}': {value!r:.60}"
-            raise ValueError(f"{what} is not a whole number of {bits} bits")
+            what = "a whole number" if bits == 64 else f"a whole number of {bits} bits"
+            raise ValueError(f"row {wrong[0]}, column '{column.name}': {value!r:.60} is not {what}")
     return given.astype(f"i{bits // 8}")
 
 

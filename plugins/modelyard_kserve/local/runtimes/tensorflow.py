@@ -40,15 +40,16 @@ def _saved(tf: Any, file: Path) -> LoadedModel:
     if signature is None:
         known = ", ".join(loaded.signatures) or "none"
         raise unloadable(file.parent, f"it has no signature '{_SIGNATURE}'; its signatures: {known}")
-    inputs = {name: _tensor(name, spec) for name, spec in signature.structured_input_signature[1].items()}
-    outputs = tuple(_tensor(name, spec) for name, spec in signature.structured_outputs.items())
+    # Each process has them in another order.
+    inputs = tuple(_tensor(*one) for one in sorted(signature.structured_input_signature[1].items()))
+    outputs = tuple(_tensor(*one) for one in sorted(signature.structured_outputs.items()))
 
     def answer(arrays: Mapping[str, Any]) -> dict[str, Any]:
         # The loaded object owns the variables; without it the signature alone would lose them.
         made = loaded.signatures[_SIGNATURE](**{name: tf.constant(a) for name, a in arrays.items()})
-        return {name: value.numpy() for name, value in made.items()}
+        return {one.name: made[one.name].numpy() for one in outputs}
 
-    return LoadedModel((), answer, tuple(inputs.values()), outputs)
+    return LoadedModel((), answer, inputs, outputs)
 
 
 def _keras(tf: Any, file: Path, trusted: bool) -> LoadedModel:

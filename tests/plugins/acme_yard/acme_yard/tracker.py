@@ -6,6 +6,9 @@ import shutil
 import time
 import uuid
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from modelyard import state
 from modelyard.digests import model_digest
@@ -68,6 +71,15 @@ class AcmeTracker:
         folder = self._folder / "files" / self.get(run_id).id
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def artifact(self, run_id, path):
+        models = self.get(run_id).models
+        if path == "model" and models:
+            return Path(url2pathname(urlsplit(models[-1]).path))
+        file = self.files(run_id) / path
+        if not file.exists():
+            raise NotFoundError("model-files-missing", f"run {run_id} logged nothing as {path}")
+        return file
 
     def log_model(self, run_id, model, *, example=None, files=None):
         self.get(run_id)

@@ -1,0 +1,153 @@
+"""What a command makes of a manifest: the revision that it asks for, and the endpoint as it shall be."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from modelyard.digests import model_digest
+from modelyard.errors import ConfigError
+from modelyard.records import now
+from modelyard.stages import StageContext
+from modelyard_kserve.commands import own_code
+from modelyard_kserve.config import KserveSettings
+from modelyard_kserve.local.desired import Desired, Wanted
+from modelyard_kserve.manifest import Manifest
+from modelyard_kserve.storage import Resolved, resolve
+from modelyard_kserve.trust import trust_of, written
+
+#: Revisions that are remembered; older ones can't get traffic any more.
+_KEPT = 10
+
+
+def found(
+    manifest: Manifest, context: StageContext, progress: Callable[[str], None] = lambda _: None
+) -> Resolved:
+    """The files that are to be served: those of the model, or of a program without one.
+
+    Raises:
+        ModelyardError: see `modelyard_kserve.storage.resolve`.
+    """
+    if manifest.storage_uri:
+        return resolve(manifest.storage_uri, context, progress)
+    code = own_code(manifest.command, context.root)
+    return Resolved(code or context.root, model_digest(code) if code else "")
+
+
+def revision(
+    manifest: Manifest, before: Desired | None, files: Resolved, context: StageContext, *, trust: bool
+) -> Wanted:
+    """The revision that the manifest asks for: the newest one again if nothing of it changed.
+
+    Args:
+        manifest: what is applied.
+        before: the endpoint as it was to be.
+        files: what is served.
+        context: the provider's.
+        trust: somebody consents to these files.
+
+    Raises:
+        ConfigError: `custom-untrusted`: it runs others' code, and nobody consented to that.
+    """
+    settings: KserveSettings = context.settings or KserveSettings()  # type: ignore[call-arg,unused-ignore]
+    code = _own_code(manifest, before, context.root, trusted=trust or settings.trust_pickle)
+    trusted_by = trust_of(
+        registered=files.trusted,
+        by_settings=settings.trust_pickle,
+        consented=trust or _consented(manifest, before, files.digest),
+    )
+    number = before.newest.number + 1 if before else 1
+    made = Wanted(
+        number=number,
+        name=f"{manifest.name}-{number:05d}",
+        model=files.model or manifest.name,
+        version=files.version,
+        path=str(files.path),
+        digest=files.digest,
+        storage_uri=manifest.storage_uri,
+        spec_digest=manifest.spec_digest,
+        created=now().isoformat(),
+        env=dict(manifest.env),
+        trust_pickle=bool(trusted_by),
+        trusted_by=trusted_by,
+        timeout=manifest.timeout,
+        concurrency=manifest.concurrency,
+        model_format=manifest.model_format,
+        own_requirements=manifest.own_requirements,
+        limits=dict(manifest.limits),
+        command=shlex.join(manifest.command),
+        code=model_digest(code) if code else "",
+    )
+    newest = before.newest if before else None
+    same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (
+        made.key,
+        made.model,
+        made.version,
+        made.spec_digest,
+    )
+    return newest if same and newest is not None else made
+
+
+def desired(manifest: Manifest, before: Desired | None, revision: Wanted, *, guarded: bool) -> Desired:
+    """The endpoint as it shall be; the same object if nothing changes. `guarded`: callers need the token."""
+    logger = None if manifest.logger is None else asdict(manifest.logger)
+    if logger is not None:
+        logger["metadata_headers"] = list(logger["metadata_headers"])
+    if before is None:
+        return Desired(
+            name=manifest.name,
+            namespace=manifest.namespace,
+            generation=1,
+            manifest=manifest.text,
+            storage_uri=manifest.storage_uri,
+            canary=manifest.canary,
+            rolled_out=revision.number,
+            revisions=(revision,),
+            created=now().isoformat(),
+            notes=manifest.notes,
+            logger=logger,
+            scaling=manifest.scaling,
+            guarded=guarded,
+        )
+    revisions = before.revisions
+    if revision is not before.newest:
+        revisions = (*[r for r in revisions if r.number != revision.number], revision)
+        kept = {r.number for r in revisions[-_KEPT:]} | {before.rolled_out}
+        revisions = tuple(r for r in revisions if r.number in kept)
+    changed = replace(
+        before,
+        namespace=manifest.namespace,
+        manifest=manifest.text,
+        storage_uri=manifest.storage_uri,
+        canary=manifest.canary,
+        revisions=revisions,
+        notes=manifest.notes,
+        logger=logger,
+        scaling=manifest.scaling,
+        guarded=guarded,
+    )
+    return before if changed == before else replace(changed, generation=before.generation + 1)
+
+
+def _own_code(manifest: Manifest, before: Desired | None, root: Path, *, trusted: bool) -> Path | None:
+    """The project's code that a custom predictor runs; code of others runs if somebody said so."""
+    if not manifest.command:
+        return None
+    code = own_code(manifest.command, root)
+    if code is None and not trusted and not _consented(manifest, before, ""):
+        raise ConfigError(
+            "custom-untrusted",
+            f"'{shlex.join(manifest.command)[:200]}' runs no file of the project",
+            "put the code into the project's folder, or consent to this command: endpoints apply --trust",
+        )
+    return code
+
+
+def _consented(manifest: Manifest, before: Desired | None, digest: str) -> bool:
+    """Whether somebody consented to the files before; where there are none, to what the file says."""
+    earlier = [one for one in before.revisions if one.trusted_by == "consent"] if before else []
+    if not digest:
+        return any(one.spec_digest == manifest.spec_digest for one in earlier)
+    return written(manifest.document) == digest or any(one.digest == digest for one in earlier)
