@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -37,6 +37,11 @@ def found(
     return Resolved(code or context.root, model_digest(code) if code else "")
 
 
+def fetched(manifest: Manifest, context: StageContext, progress: Callable[[str], None]) -> Resolved | None:
+    """As `found`; None for a registered model, which is asked for when nobody else changes the endpoint."""
+    return None if manifest.storage_uri.startswith("models:/") else found(manifest, context, progress)
+
+
 def revision(
     manifest: Manifest, before: Desired | None, files: Resolved, context: StageContext, *, trust: bool
 ) -> Wanted:
@@ -65,7 +70,13 @@ def revision(
 
 
 def canaries(
-    manifest: Manifest, before: Desired | None, newest: int, context: StageContext, *, trust: bool
+    manifest: Manifest,
+    before: Desired | None,
+    newest: int,
+    found: Sequence[Resolved],
+    context: StageContext,
+    *,
+    trust: bool,
 ) -> tuple[Canary, ...]:
     """The revisions of `spec.canary`, each the one that was there if nothing of it changed.
 
@@ -73,17 +84,17 @@ def canaries(
         manifest: what is applied.
         before: the endpoint as it was to be.
         newest: the number of the revision that the predictor asks for; theirs follow.
+        found: their files.
         context: the provider's.
         trust: somebody consents to these files.
 
     Raises:
-        ModelyardError: as `found` and `revision`.
+        ConfigError: as `revision`.
     """
     known = {one.revision.key: one.revision for one in before.canaries} if before else {}
     last = max([newest, *(r.number for r in before.everything)] if before else [newest])
     made = []
-    for one in manifest.canaries:
-        files = found(one.manifest, context)
+    for one, files in zip(manifest.canaries, found):
         asked = replace(one.manifest, storage_uri=shown(one.manifest.storage_uri))
         fresh = _made(asked, before, files, context, last + 1, trust=trust)
         same = known.get(fresh.key)
