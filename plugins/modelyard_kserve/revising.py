@@ -77,6 +77,7 @@ def revision(
         model_format=manifest.model_format,
         own_requirements=manifest.own_requirements,
         limits=dict(manifest.limits),
+        batcher=dict(manifest.batcher),
         command=shlex.join(manifest.command),
         code=model_digest(code) if code else "",
     )
