@@ -163,6 +163,11 @@ def _batched_locally(at: Place, predictor: Mapping[str, Any], is_container: bool
         yield Said(at, message, "warning")
         return
     yield from _batched(at, batcher)
+    waits = (batcher.get("maxLatency") or BATCHER["maxLatency"]) / 1000
+    timeouts = [seconds for seconds in (batcher.get("timeout"), predictor.get("timeout")) if seconds]
+    if timeouts and waits >= min(timeouts):
+        message = f"{waits:g} s is no less than an answer may take, so who asks alone gets none"
+        yield Said((*at, "maxLatency"), message, "warning", "wait less, or take a longer timeout")
     if most == 1:
         message = "lets one request in at a time, so the batcher waits for others that can't come"
         yield Said((*at[:-1], "containerConcurrency"), message, "warning", "leave one of them out")

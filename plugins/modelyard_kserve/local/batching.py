@@ -166,8 +166,7 @@ def kind_of(rows: Any) -> Hashable:
     import numpy as np
 
     if hasattr(rows, "columns"):
-        # One after the other: `dtypes` would make a Series of them.
-        return "table", tuple((name, rows.dtypes.iloc[n]) for n, name in enumerate(rows.columns))
+        return ("table", tuple(rows.columns), tuple(rows.dtypes)) if len(rows) else None
     if isinstance(rows, np.ndarray):
         return ("array", rows.dtype.str, rows.shape[1:]) if rows.ndim and len(rows) else None
     if not isinstance(rows, Mapping) or not rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,25 @@ def test_other_datatypes_and_sizes_are_other_calls() -> None:
     made = asked(model, Batching(32, SOON), column(1), narrow, wide, column(2), wide)
     assert model.calls == [2, 1, 2]
     assert [one.answers.dtype for one in made] == ["f8", "f4", "f8", "f8", "f8"]
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=20), st.integers(1, 9), st.data())
+@settings(max_examples=60, deadline=None)
+def test_whoever_asks_gets_answers_to_the_own_rows(sizes: list[int], most: int, data: Any) -> None:
+    places = np.cumsum([0, *sizes])
+    rows = [column(*(100.0 + n for n in range(a, b))) for a, b in pairwise(places)]
+    bad = data.draw(st.sets(st.integers(0, len(sizes) - 1), max_size=2))
+    for number in bad:
+        rows[number][-1] = 13
+    model = Model()
+    for number, made in enumerate(asked(model, Batching(most, 0.001), *rows)):
+        if number in bad:
+            assert str(made) == f"{sizes[number]} rows, of which one is bad"
+        else:
+            np.testing.assert_array_equal(made.answers, rows[number] * 2)
+    assert all(call <= most or call in sizes for call in model.calls)
+    if not bad:
+        assert sum(model.calls) == sum(sizes)
 
 
 # -- faults ---------------------------------------------------------------------------------

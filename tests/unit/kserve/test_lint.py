@@ -245,6 +245,12 @@ def test_a_component_that_runs_nothing() -> None:
         ("batcher: {maxBatchSize: 8, maxLatency: 20}", "Knative", None, ""),
         ("batcher: {maxBatchSize: 8}", "local", "warning", "a request that comes alone waits 5 s for others"),
         ("batcher: {maxBatchSize: 8}", "Knative", "warning", "a request that comes alone waits 5 s"),
+        (
+            "batcher: {maxLatency: 9000, timeout: 9}",
+            "local",
+            "warning",
+            "9 s is no less than an answer may take",
+        ),
         ("batcher: {maxBatchSize: 0, maxLatency: 20}", "local", "error", "0 is not more than 0"),
         ("batcher: {maxBatchSize: 8, maxLatency: -1}", "Knative", "error", "KServe's agent does not start"),
         ("batcher: {maxLatency: 20, timeout: 9}", "Knative", "warning", "never reaches KServe's agent"),
