@@ -17,16 +17,8 @@ from modelyard_kserve.rules import LEGACY, implementations
 from modelyard_kserve.storage.uris import OURS, asked_for, scheme_of
 
 #: Fields of the predictor that a local process honours.
-_HONOURED = {"model", *LEGACY, "logger", "canaryTrafficPercent", "minReplicas", "maxReplicas"}
-_HONOURED |= {
-    "name",
-    "timeout",
-    "containerConcurrency",
-    "scaleMetric",
-    "scaleTarget",
-    "storageUris",
-    "batcher",
-}
+_HONOURED = {"model", *LEGACY, "logger", "batcher", "canaryTrafficPercent", "minReplicas", "maxReplicas"}
+_HONOURED |= {"name", "timeout", "containerConcurrency", "scaleMetric", "scaleTarget", "storageUris"}
 #: Fields that change answers: to ignore them would be a lie.
 _REFUSED = {"workerSpec"}
 _HONOURED_OF_MODEL = {"modelFormat", "storageUri", "storage", "env", "protocolVersion", "name", "runtime"}
@@ -134,7 +126,9 @@ def _batched(at: Place, batcher: Mapping[str, Any]) -> Iterator[Said]:
     """What is so everywhere."""
     for name in ("maxBatchSize", "maxLatency", "timeout"):
         if batcher.get(name) is not None and batcher[name] < 1:
-            yield Said((*at, name), f"{batcher[name]} is not more than 0, and KServe's agent does not start")
+            yield Said(
+                (*at, name), f"{batcher[name]} is not more than 0", hint="leave it out for KServe's default"
+            )
     if batcher.get("maxLatency") is None:
         message = (
             f"is missing, so a request that comes alone waits {BATCHER['maxLatency'] / 1000:g} s for others"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from modelyard_kserve.local.runtimes import LoadedModel
+from modelyard_kserve.local.runtimes import Spec
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,9 @@ def _give(caller: _Caller, made: Batched) -> None:
         caller.answer.set_result(made)
 
 
-def joinable(model: LoadedModel) -> bool:
-    """Whether a model takes any number of rows; some exported graphs take exactly one."""
-    return all(spec.shape is None or spec.shape[:1] == (-1,) for spec in model.inputs)
+def joinable(inputs: Iterable[Spec]) -> bool:
+    """Whether a model with such inputs takes any number of rows; some exported graphs take exactly one."""
+    return all(spec.shape is None or spec.shape[:1] == (-1,) for spec in inputs)
 
 
 # -- rows -----------------------------------------------------------------------------------

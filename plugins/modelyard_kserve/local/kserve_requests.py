@@ -52,7 +52,8 @@ def from_rest(name: str, request: Request) -> tuple[Any, Logged]:
         parameters=said.get("parameters"),
         request_outputs=[
             RequestedOutput(output["name"], output.get("parameters")) for output in said.get("outputs") or []
-        ],
+        ]
+        or None,
     )
     return made, (lambda: _asked_as_json(asked), _as_json)
 

@@ -227,7 +227,8 @@ class ModelApp:
             return asked.chosen(made), (size_of(rows), given.rows)
 
     def _gathering(self, batching: Batching) -> Batches:
-        return Batches(self._call, batching if joinable(self._model) else replace(batching, rows=1))
+        inputs = [*self._model.inputs, *self._signature.inputs]
+        return Batches(self._call, batching if joinable(inputs) else replace(batching, rows=1))
 
     async def _answers(self, rows: Any) -> Batched:
         try:

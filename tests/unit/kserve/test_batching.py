@@ -26,7 +26,8 @@ from modelyard_kserve.local.batching import (
     split,
 )
 from modelyard_kserve.local.messages import Request
-from modelyard_kserve.local.runtimes import LoadedModel, Spec
+from modelyard_kserve.local.runtimes import Spec
+from modelyard_kserve.local.signature import Signature
 
 #: Longer than any test takes: what is not full goes when it is told to, or never.
 FOREVER, SOON = 60.0, 0.02
@@ -286,8 +287,7 @@ def test_some_rows_are_asked_alone(rows: Any) -> None:
     ("shape", "is_joinable"), [(None, True), ((-1, 3), True), ((1, 3), False), ((), False)]
 )
 def test_a_graph_for_one_row_gets_one_row(shape: tuple[int, ...] | None, is_joinable: bool) -> None:
-    model = LoadedModel((), lambda rows: rows, (Spec("x", "FP32", shape),))
-    assert joinable(model) is is_joinable
+    assert joinable([Spec("x", "FP32", shape)]) is is_joinable
 
 
 # -- the whole application ------------------------------------------------------------------
@@ -360,6 +360,22 @@ def test_a_callers_fault_is_a_400_for_that_caller() -> None:
     assert [one.status for one in made] == [200, 400, 200]
     assert made[1].json == {"error": "no negative numbers"}
     assert [one.json["predictions"] for one in (made[0], made[2])] == [[1], [2]]
+
+
+def test_a_model_that_states_one_row_is_asked_for_one_row() -> None:
+    import orjson
+
+    calls = []
+
+    def answer(rows: Any) -> Any:
+        calls.append(len(rows))
+        return rows
+
+    stated = Signature(inputs=(Spec("x", "FP64", (1, 2)),))
+    body = orjson.dumps({"instances": [[1, 2]]})
+    made = together(app(answer, stated=stated, batching=Batching(2, FOREVER)), *[(PREDICT, body, {})] * 2)
+    assert calls == [1, 1]
+    assert all(one.json["batchId"] for one in made)
 
 
 def test_without_a_batcher_answers_are_as_ever() -> None:

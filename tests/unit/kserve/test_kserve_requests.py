@@ -83,6 +83,7 @@ def test_bytes_are_what_kserves_decoder_makes_of_them(given_arrays: list[tuple[s
 def test_an_input_that_a_model_changes_stays_changed() -> None:
     made = ours(*body_of([("FP32", np.array([[1, 2]], np.float32))]))
     (one,) = made.inputs
+    assert made.request_outputs is None
     one.shape = [2]
     assert one.as_numpy().tolist() == [1, 2]
     one.data[0] = 5

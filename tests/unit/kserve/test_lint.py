@@ -252,7 +252,7 @@ def test_a_component_that_runs_nothing() -> None:
             "9 s is no less than an answer may take",
         ),
         ("batcher: {maxBatchSize: 0, maxLatency: 20}", "local", "error", "0 is not more than 0"),
-        ("batcher: {maxBatchSize: 8, maxLatency: -1}", "Knative", "error", "KServe's agent does not start"),
+        ("batcher: {maxBatchSize: 8, maxLatency: -1}", "Knative", "error", "-1 is not more than 0"),
         ("batcher: {maxLatency: 20, timeout: 9}", "Knative", "warning", "never reaches KServe's agent"),
     ],
 )
