@@ -126,9 +126,8 @@ def _batched(at: Place, batcher: Mapping[str, Any]) -> Iterator[Said]:
     """What is so everywhere."""
     for name in ("maxBatchSize", "maxLatency", "timeout"):
         if batcher.get(name) is not None and batcher[name] < 1:
-            yield Said(
-                (*at, name), f"{batcher[name]} is not more than 0", hint="leave it out for KServe's default"
-            )
+            message = f"{batcher[name]} is not more than 0"
+            yield Said((*at, name), message, hint="leave it out for KServe's default")
     if batcher.get("maxLatency") is None:
         message = (
             f"is missing, so a request that comes alone waits {BATCHER['maxLatency'] / 1000:g} s for others"
@@ -161,7 +160,7 @@ def _batched_locally(at: Place, predictor: Mapping[str, Any], is_container: bool
     timeouts = [seconds for seconds in (batcher.get("timeout"), predictor.get("timeout")) if seconds]
     if timeouts and waits >= min(timeouts):
         message = f"{waits:g} s is no less than an answer may take, so who asks alone gets none"
-        yield Said((*at, "maxLatency"), message, "warning", "wait less, or take a longer timeout")
+        yield Said((*at, "maxLatency"), message, hint="wait less, or take a longer timeout")
     if most == 1:
         message = "lets one request in at a time, so the batcher waits for others that can't come"
         yield Said((*at[:-1], "containerConcurrency"), message, "warning", "leave one of them out")

@@ -248,7 +248,7 @@ def test_a_component_that_runs_nothing() -> None:
         (
             "batcher: {maxLatency: 9000, timeout: 9}",
             "local",
-            "warning",
+            "error",
             "9 s is no less than an answer may take",
         ),
         ("batcher: {maxBatchSize: 0, maxLatency: 20}", "local", "error", "0 is not more than 0"),
