@@ -13,7 +13,7 @@ from modelyard.kube.quantities import quantity
 from modelyard.manifests import text_of
 from modelyard_kserve.commands import command_of, container_of
 from modelyard_kserve.documents import Document, Place, Said, Unreadable, documents, dotted, invalid
-from modelyard_kserve.effects import REQUIREMENTS, WINDOW, seconds_of
+from modelyard_kserve.effects import BATCHER, REQUIREMENTS, WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
 from modelyard_kserve.local.resources import limits_of
 from modelyard_kserve.local.scaling import TARGETS, Scaling
@@ -50,6 +50,7 @@ class Manifest:
         concurrency: requests that a replica works on at once; 0: as many as come.
         env: environment of the model server.
         limits: of its processor, memory and GPUs.
+        batcher: `maxBatchSize` and `maxLatency`; empty: requests are not gathered.
         own_requirements: it runs with the packages that the model lists.
         command: what a custom predictor runs; empty: a model of ours to load.
         spec_digest: identifies everything that makes a new revision when it changes.
@@ -75,6 +76,7 @@ class Manifest:
     command: tuple[str, ...] = ()
     own_requirements: bool = False
     limits: Mapping[str, float] = field(default_factory=dict)
+    batcher: Mapping[str, int] = field(default_factory=dict)
     canaries: tuple[CanaryManifest, ...] = ()
 
 
@@ -170,13 +172,14 @@ def _of_predictor(
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
         scaling=_scaling(document, predictor, model, at),
-        timeout=float(predictor.get("timeout") or _TIMEOUT),
+        timeout=_timeout(predictor),
         concurrency=predictor.get("containerConcurrency") or 0,
         logger=_logger(predictor.get("logger")),
         env=_env(model),
         spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),
         command=command,
         limits=limits_of(model) if mode == "local" else {},
+        batcher=_batcher(predictor.get("batcher")),
         own_requirements=REQUIREMENTS in (value["metadata"].get("annotations") or {}),
     )
 
@@ -253,6 +256,20 @@ def _scaling(
         cpu=cores,
         memory=memory,
     )
+
+
+def _timeout(predictor: Mapping[str, Any]) -> float:
+    """Seconds that an answer may take: who waits for others waits for their answer as well."""
+    batch = (predictor.get("batcher") or {}).get("timeout")
+    asked = float(predictor.get("timeout") or _TIMEOUT)
+    return min(asked, float(batch)) if batch else asked
+
+
+def _batcher(batcher: Mapping[str, Any] | None) -> dict[str, int]:
+    """With what KServe's agent takes for what is not said."""
+    if batcher is None:
+        return {}
+    return {name: batcher.get(name) or default for name, default in BATCHER.items()}
 
 
 def _logger(logger: Mapping[str, Any] | None) -> Logger | None:

@@ -188,6 +188,7 @@ def _made(
         model_format=manifest.model_format,
         own_requirements=manifest.own_requirements,
         limits=dict(manifest.limits),
+        batcher=dict(manifest.batcher),
         command=shlex.join(manifest.command),
         code=model_digest(code) if code else "",
     )
