@@ -498,6 +498,31 @@ class Endpoint(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GraphStep(Record):
+    """A step of an endpoint that is a graph.
+
+    Attributes:
+        node: where it stands; every request begins at `root`.
+        router: the node's type: `Sequence`, `Switch`, `Ensemble` or `Splitter`.
+        name: its own, or its number.
+        leads_to: the node that it leads to; empty: it asks `target`.
+        target: whom it asks: an endpoint of the project, or a URL.
+        when: its condition, weight, or which data it gets.
+        ready: whether who it asks answers; None: that is not known, or it leads to a node.
+        message: why not.
+    """
+
+    node: str
+    router: str
+    name: str
+    leads_to: str = ""
+    target: str = ""
+    when: str = ""
+    ready: bool | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation(Record):
     """Everything about an endpoint that helps to see why it is not as it should be.
 
@@ -507,6 +532,7 @@ class Explanation(Record):
         events: the last ones, oldest first.
         logs: the last lines of each revision that failed, by its name.
         unknown: what could not be read, and why.
+        graph: the steps, where it is a graph.
     """
 
     endpoint: Endpoint
@@ -514,6 +540,7 @@ class Explanation(Record):
     events: tuple[Event, ...] = ()
     logs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unknown: str = ""
+    graph: tuple[GraphStep, ...] = ()
 
     @property
     def settled(self) -> bool:

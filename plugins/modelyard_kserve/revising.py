@@ -11,6 +11,7 @@ from modelyard.digests import model_digest
 from modelyard.errors import ConfigError
 from modelyard.records import now
 from modelyard.stages import StageContext
+from modelyard_kserve import graphs
 from modelyard_kserve.commands import own_code
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.local.desired import Desired, Wanted
@@ -30,6 +31,8 @@ def found(
     Raises:
         ModelyardError: see `modelyard_kserve.storage.resolve`.
     """
+    if manifest.graph:
+        return Resolved(context.root, "")  # it has no files
     if manifest.storage_uri:
         return resolve(manifest.storage_uri, context, progress)
     code = own_code(manifest.command, context.root)
@@ -53,17 +56,21 @@ def revision(
     """
     settings: KserveSettings = context.settings or KserveSettings()  # type: ignore[call-arg,unused-ignore]
     code = _own_code(manifest, before, context.root, trusted=trust or settings.trust_pickle)
-    trusted_by = trust_of(
-        registered=files.trusted,
-        by_settings=settings.trust_pickle,
-        consented=trust or _consented(manifest, before, files.digest),
+    trusted_by = (
+        ""
+        if manifest.graph
+        else trust_of(
+            registered=files.trusted,
+            by_settings=settings.trust_pickle,
+            consented=trust or _consented(manifest, before, files.digest),
+        )
     )
     number = before.newest.number + 1 if before else 1
     made = Wanted(
         number=number,
         name=f"{manifest.name}-{number:05d}",
         model=files.model or manifest.name,
-        version=files.version,
+        version=manifest.spec_digest[:8] if manifest.graph else files.version,
         path=str(files.path),
         digest=files.digest,
         storage_uri=manifest.storage_uri,
@@ -79,6 +86,9 @@ def revision(
         limits=dict(manifest.limits),
         command=shlex.join(manifest.command),
         code=model_digest(code) if code else "",
+        graph=graphs.router(manifest.graph, manifest.namespace, settings.graph_headers)
+        if manifest.graph
+        else "",
     )
     newest = before.newest if before else None
     same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (
@@ -110,6 +120,7 @@ def desired(manifest: Manifest, before: Desired | None, revision: Wanted, *, gua
             logger=logger,
             scaling=manifest.scaling,
             guarded=guarded,
+            protocol=manifest.protocol,
         )
     revisions = before.revisions
     if revision is not before.newest:
@@ -127,6 +138,7 @@ def desired(manifest: Manifest, before: Desired | None, revision: Wanted, *, gua
         logger=logger,
         scaling=manifest.scaling,
         guarded=guarded,
+        protocol=manifest.protocol,
     )
     return before if changed == before else replace(changed, generation=before.generation + 1)
 

@@ -54,13 +54,16 @@ class Wanted:
     own_requirements: bool = False
     #: `resources.limits`, those that a process can keep.
     limits: Mapping[str, float] = field(default_factory=dict)
+    #: The graph that it routes, as JSON; empty: it is a model.
+    graph: str = ""
 
     @property
     def key(self) -> str:
         """Revisions with the same key are served by the same process."""
         loaded = [self.path, self.digest, dict(self.env), self.trust_pickle, self.model_format]
         run = [self.command, self.code, self.own_requirements, dict(self.limits)]
-        return digest_of([*loaded, *run, self.timeout, self.concurrency])
+        routed = [self.graph] if self.graph else []
+        return digest_of([*loaded, *run, self.timeout, self.concurrency, *routed])
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Desired:
     scaling: Scaling = field(default_factory=Scaling)
     #: Whoever asks must know the project's token.
     guarded: bool = False
+    #: `protocolVersion` of its predictor: on which path a graph asks it.
+    protocol: str = ""
 
     @property
     def newest(self) -> Wanted:
