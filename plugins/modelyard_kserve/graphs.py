@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from modelyard_kserve.documents import Said
 from modelyard_kserve.local.graph import paths
@@ -29,6 +30,8 @@ def findings(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
         for number, step in enumerate(node["steps"]):
             at = ("spec", "nodes", str(name), "steps", number)
             yield from _conditions(at, node["routerType"], number, step, mode)
+            if mode == "local" and step.get("serviceUrl") and not _address(step["serviceUrl"]):
+                yield Said((*at, "serviceUrl"), f"{step['serviceUrl']!r:.80} is no http or https address")
     for name in _circle(nodes):
         yield Said(("spec", "nodes", name), f"{name!r} leads back to itself: no request would ever end")
     for name in _unreached(nodes):
@@ -106,6 +109,14 @@ def _conditions(
     except ValueError as fault:
         if mode == "local":
             yield Said(place, str(fault))
+
+
+def _address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _circle(nodes: Mapping[str, Any]) -> Iterator[str]:

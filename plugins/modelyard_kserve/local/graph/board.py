@@ -61,7 +61,10 @@ def own_endpoint(url: str, known: Iterable[str]) -> str | None:
         >>> own_endpoint("https://iris.example.com/v1", ["default/iris"]) is None
         True
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
     for one in known:
         namespace, _, name = one.partition("/")
         here = parts.hostname in _HERE and f"{parts.path}/".startswith(f"/serving/{one}/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,10 @@ class Services:
 
     async def started(self) -> None:
         """Open the clients: ours stays on this machine, whatever proxy the environment names."""
-        self._inside, self._outside = _client(trust_env=False), _client(trust_env=True)
+        import httpx
+
+        context = httpx.create_ssl_context()  # which takes a while: one for both
+        self._inside, self._outside = (_client(context, trust_env=trust) for trust in (False, True))
 
     async def stopped(self) -> None:
         """Close them."""
@@ -169,14 +173,15 @@ def handed_on(headers: Mapping[str, str], patterns: Sequence[re.Pattern[str]]) -
     return {"content-type": "application/json", **always, **chosen}
 
 
-def _client(*, trust_env: bool) -> Any:
+def _client(context: ssl.SSLContext, *, trust_env: bool) -> Any:
     import httpx
 
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
     # Only what reached nobody is tried again: `retries` are those of connecting.
-    direct = httpx.AsyncHTTPTransport(retries=_CONNECT_AGAIN, limits=limits, trust_env=trust_env)
+    direct = httpx.AsyncHTTPTransport(context, retries=_CONNECT_AGAIN, limits=limits)
     return httpx.AsyncClient(
         mounts={"all://" + host: direct for host in ("127.0.0.1", "localhost")},
+        verify=context,
         trust_env=trust_env,
         limits=limits,
         timeout=None,
