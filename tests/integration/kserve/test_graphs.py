@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ import pytest
 
 from modelyard.errors import ConfigError, ConflictError, NotFoundError
 from modelyard.records import Endpoint
+from modelyard.testing.contexts import answer, serve
 
 V1, V2 = "models:/late-flights/1", "models:/late-flights/2"
 GRAPH = ("serving.kserve.io/v1alpha1", "InferenceGraph")
@@ -40,8 +42,8 @@ def graph(project: Any, name: str, kind: str, *steps: dict[str, Any], **more: An
     return file
 
 
-def to(name: str, **more: Any) -> dict[str, Any]:
-    return {"serviceName": name, **more}
+def to(service: str, **more: Any) -> dict[str, Any]:
+    return {"serviceName": service, **more}
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +166,31 @@ def test_a_model_by_v2_is_asked_by_v2(project: Any, post: Any, rows: Any) -> Non
     assert got.predictions == project.server.get("by-v2").predict(rows[:1], protocol="v2").predictions
 
 
-def test_the_request_id_goes_through_all_steps(project: Any, post: Any, both: Any, rows: Any) -> None:
-    logged = {"serviceUrl": f"{both[0].url}/v2/models/one", "name": "model"}
-    made = project.server.apply(graph(project, "ids", "Sequence", to("one"), logged))
-    got = made.predict(rows, headers={"X-Request-Id": "trace-me"})
-    assert got.id == "trace-me"
+def test_each_step_logs_its_prediction_under_the_requests_id(
+    project: Any, post: Any, rows: Any, within: Any
+) -> None:
+    seen: set[tuple[str, str]] = set()
+
+    def collect(request: BaseHTTPRequestHandler, _: bytes) -> None:
+        seen.add((request.headers["Ce-Inferenceservicename"], request.headers["Ce-Id"]))
+        answer(request, 200, b"{}")
+
+    collector = serve(collect)
+    url = f"http://127.0.0.1:{collector.server_address[1]}/"
+    for name in ("logged-1", "logged-2"):
+        file = project.file(name, V1)
+        value = json.loads(file.read_text())
+        value["spec"]["predictor"]["logger"] = {"url": url, "mode": "all"}
+        file.write_text(json.dumps(value))
+        project.server.apply(file)
+    steps = [to("logged-1"), to("logged-2"), to("logged-1")]
+    made = project.server.apply(graph(project, "logged", "Sequence", *steps))
+    assert made.predict(rows, headers={"X-Request-Id": "trace-me"}).id == "trace-me"
+    expected = {("logged-1", "trace-me"), ("logged-2", "trace-me"), ("logged-1", "trace-me.2")}
+    assert within(10, lambda: seen >= expected)
+    assert seen == expected
+    collector.shutdown()
+    collector.server_close()
 
 
 # -- what is not there ----------------------------------------------------------------------
