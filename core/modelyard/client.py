@@ -58,7 +58,7 @@ def predict(
     body = _request(rows, protocol)
     status, got, answer = _post(url, path, body, _with_id(headers or {}), timeout)
     if status != 200:
-        said = answer.get("error", answer) if isinstance(answer, dict) else answer
+        said, caused = _sentence(answer)
         if status == 404 and "X-Modelyard-Revision" not in got:  # no model said that
             raise EnvironmentFault(
                 "endpoint-unreachable", f"no {name} answers on {url}: {said}", "modelyard endpoints list"
@@ -68,11 +68,9 @@ def predict(
                 "token-refused", f"{name} refused the token: {said}", f"modelyard endpoints token {name}"
             )
         if 400 <= status < 500:
-            raise UsageError(
-                "prediction-refused",
-                f"{name} refused the rows: {said}",
-                f"what it takes: GET {url}/v2/models/{model}",
-            )
+            takes = f"what it takes: GET {url}/v2/models/{model}"
+            hint = f"modelyard endpoints show {name}" if caused else takes
+            raise UsageError("prediction-refused", f"{name} refused the rows: {said}", hint)
         raise EnvironmentFault(
             "prediction-failed", f"{name} answered {status}: {said}", f"modelyard endpoints logs {name}"
         )
@@ -83,6 +81,14 @@ def predict(
         version=got.get("X-Modelyard-Version", ""),
         revision=got.get("X-Modelyard-Revision", ""),
     )
+
+
+def _sentence(answer: Any) -> tuple[Any, bool]:
+    """What an answer says of its error, and whether it is a graph's, which says the cause apart."""
+    if not isinstance(answer, dict):
+        return answer, False
+    said, cause = answer.get("error", answer), answer.get("cause")
+    return (f"{said}: {cause}", True) if cause else (said, False)
 
 
 def _request(rows: Any, protocol: str) -> dict[str, Any]:
