@@ -81,7 +81,6 @@ class KserveServer:
             endpoint=endpoint,
             replicas=told.replicas_of(endpoint, states.observed(self._at(name))),
             events=tuple(events(self._at(name))),
-            graph=shown.steps_of(self._desired(name), self._others()),
             logs={
                 revision.name: tuple(self.logs(name, lines=_LAST_LINES))
                 for revision in endpoint.revisions
@@ -349,7 +348,7 @@ class KserveServer:
         url = f"{service.url}{_path(wanted)}" if service is not None and running else None
         token_file = tokens.file_of(self._context.state)
         made = told.endpoint_of(wanted, states.observed(self._at(wanted.name)), url, token_file)
-        return shown.with_troubles(made, wanted, self._others) if wanted.newest.graph else made
+        return shown.with_steps(made, wanted, self._others) if wanted.newest.graph else made
 
     def _others(self) -> shown.Known:
         """What graphs may ask: every endpoint, and whether it answers."""

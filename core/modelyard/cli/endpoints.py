@@ -162,7 +162,7 @@ def show(session: Session, name: str) -> None:
 
     def human() -> None:
         print_endpoint(endpoint)
-        print_graph(explained.graph)
+        print_graph(endpoint.graph)
         if counted:
             console.table(_COUNTED, [_counts(one) for one in counted])
         elif unknown:

@@ -123,12 +123,14 @@ def test_a_graph_is_applied_after_those_it_asks_and_shown_as_a_tree(project: Pat
     tree += "│  └─ 1: step-2, ready\n└─ 1 (if instances): step-1, ready\n"
     assert tree in modelyard("show", "both", cwd=project).stdout
     assert [step["target"] for step in shown(project, "both")["graph"]] == ["", "step-1", "step-1", "step-2"]
-    asked = modelyard("invoke", "both", "-d", '{"instances": [[1]], "source": 1}', cwd=project).stdout
+    lineage = start("lineage", "both", cwd=project).communicate(timeout=60)[0]
+    assert lineage.startswith("endpoint both, a graph\n├─ endpoint step-1\n│  └─ revision step-1-00001")
+    asked = modelyard("invoke", "both", "-d", '{"instances": [[1, 2]], "source": 1}', cwd=project).stdout
     assert asked.startswith('{"1": {"predictions": [0.5]}, "first": {"predictions": [0.5]}}\nby both/')
-    assert modelyard("invoke", "both", "-d", "[[1]]", cwd=project).stdout.startswith("0.5\n")
+    assert modelyard("invoke", "both", "-d", "[[1, 2]]", cwd=project).stdout.startswith("0.5\n")
     modelyard("logs", "both", cwd=project)
     modelyard("delete", "step-1", cwd=project)
-    refused = modelyard("invoke", "both", "-d", "[[1]]", cwd=project, status=2).stderr
+    refused = modelyard("invoke", "both", "-d", "[[1, 2]]", cwd=project, status=2).stderr
     assert "step 1 of node root: there is no endpoint 'step-1' in 'default'" in refused
     assert "step-1, not ready: there is no endpoint" in modelyard("show", "both", cwd=project).stdout
     for name in ("both", "step-2"):

@@ -209,11 +209,11 @@ def test_a_missing_endpoint_is_named_until_it_is_there(
     project.apply("late-one", V1)
     assert project.server.get("early").message == ""
     assert within(10, lambda: asked(post, made, rows)[0] == 200)
-    (step,) = project.server.explain("early").graph
+    (step,) = project.server.get("early").graph
     assert (step.target, step.ready) == ("late-one", True)
     project.server.delete("late-one")
     assert within(10, lambda: asked(post, made, rows)[0] == 404)
-    assert not project.server.explain("early").graph[0].ready
+    assert not project.server.get("early").graph[0].ready
 
 
 def test_a_name_is_a_model_or_a_graph(project: Any, both: Any, ensemble: Endpoint) -> None:

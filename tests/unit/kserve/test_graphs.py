@@ -240,9 +240,9 @@ def test_steps_say_whom_they_ask_and_whether_that_answers() -> None:
 def test_who_is_missing_is_named_until_there_is_one() -> None:
     graph = desired(parsed())
     made = told.endpoint_of(graph, {"generation": 1, "revisions": {"1": {"ready": True}}}, "here", None)
-    with_a = shown.with_troubles(made, graph, lambda: known(service("a")))
+    with_a = shown.with_steps(made, graph, lambda: known(service("a")))
     assert with_a.message == "step second of node root: there is no endpoint 'b' in 'default' yet"
-    both = shown.with_troubles(made, graph, lambda: known(service("a"), service("b")))
+    both = shown.with_steps(made, graph, lambda: known(service("a"), service("b")))
     assert (both.message, both.ready) == ("", True)
 
 

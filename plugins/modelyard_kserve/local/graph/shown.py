@@ -49,14 +49,11 @@ def require_possible(
         )
 
 
-def with_troubles(endpoint: Endpoint, wanted: Desired, known: Callable[[], Known]) -> Endpoint:
-    """The endpoint of a graph, whose message names the steps that nobody would answer."""
-    said = [
-        f"step {step.name} of node {step.node}: {step.message}"
-        for step in steps_of(wanted, known())
-        if step.message
-    ]
-    return replace(endpoint, message="; ".join(filter(None, [endpoint.message, *said])))
+def with_steps(endpoint: Endpoint, wanted: Desired, known: Callable[[], Known]) -> Endpoint:
+    """The endpoint of a graph with its steps; the message names those that nobody would answer."""
+    steps = steps_of(wanted, known())
+    said = [f"step {one.name} of node {one.node}: {one.message}" for one in steps if one.message]
+    return replace(endpoint, graph=steps, message="; ".join(filter(None, [endpoint.message, *said])))
 
 
 def steps_of(wanted: Desired, known: Known) -> tuple[GraphStep, ...]:

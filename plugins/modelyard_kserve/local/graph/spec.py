@@ -55,9 +55,9 @@ class Graph:
     step_seconds: float | None
 
     def steps(self) -> Iterator[tuple[str, int, Step]]:
-        """Every step, with its node's name and its place there."""
-        for name, node in self.nodes.items():
-            for place, step in enumerate(node.steps):
+        """Every step, with its node's name and its place there; those of the root first."""
+        for name in sorted(self.nodes, key=lambda one: one != ROOT):
+            for place, step in enumerate(self.nodes[name].steps):
                 yield name, place, step
 
 
