@@ -263,6 +263,12 @@ def test_what_is_no_json_comes_as_text(gateway: Gateway) -> None:
     )
 
 
+def test_grpc_is_refused_in_a_sentence(gateway: Gateway) -> None:
+    got = gateway.routed({"serviceName": "a"}, headers={"content-type": "application/grpc"})
+    assert (got.status, gateway.asked) == (501, [])
+    assert "no gRPC" in got.value["error"]
+
+
 def test_the_controller_hears_that_it_lives(gateway: Gateway) -> None:
     graph = graph_of({"nodes": {"root": {"routerType": "Sequence", "steps": [{"serviceName": "a"}]}}})
     router = Router(graph, Services(Identity("default", "graph"), Board(gateway.board), (), None))

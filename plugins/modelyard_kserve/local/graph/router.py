@@ -20,6 +20,7 @@ from modelyard_kserve.local.graph.board import FILE, Board
 from modelyard_kserve.local.graph.calls import Identity, Services
 from modelyard_kserve.local.graph.routing import Failed, Routing
 from modelyard_kserve.local.graph.spec import Graph, graph_of
+from modelyard_kserve.local.grpc_status import CONTENT_TYPE
 from modelyard_kserve.local.http_server import HttpServer
 from modelyard_kserve.local.limited import Limited
 from modelyard_kserve.local.logged import LoggedApp
@@ -46,6 +47,8 @@ class Router:
         """The answer, in the words of KServe's router: any method, any path."""
         if request.method == "GET" and request.path in _HEALTH:
             return Answer(200, _HEALTH[request.path])
+        if request.headers.get("content-type", "").startswith(CONTENT_TYPE):
+            return Answer.error(501, "a graph takes JSON over HTTP, as KServe's router does, and no gRPC")
         try:
             asking = self._services.asking(request)
             routing = Routing(self._graph, asking, _point(request.headers))
