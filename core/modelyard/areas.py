@@ -246,7 +246,8 @@ class Endpoints(Area):
 
     def read(self, *places: str | Path) -> _Sources:
         """The documents of files and folders, to be applied one by one. Those that are no InferenceServices
-        are not for `apply`; of several that are, none is given if something is wrong with one.
+        or InferenceGraphs are not for `apply`; of several that are, none is given if something is wrong with
+        one. Graphs come last: they ask the others.
 
         Args:
             places: files, folders of YAML files, or `-` for standard input.
@@ -262,7 +263,7 @@ class Endpoints(Area):
                 continue
             for file in manifests.files([self._place(place)]):
                 found += manifests.sources(manifests.text_of(file), file)
-        services = [one for one in found if one.is_service]
+        services = [one for one in found if one.is_endpoint]
         if not services:
             named = ", ".join(map(str, places))
             kinds = ", ".join(dict.fromkeys(one.kind for one in found)) or "nothing"
@@ -271,7 +272,7 @@ class Endpoints(Area):
             )
         if len(services) > 1:
             self._require_right(services)
-        return found
+        return sorted(found, key=lambda one: one.is_graph)
 
     def _require_right(self, services: Sequence[Source]) -> None:
         """Everything that is wrong with one of them is found before the first is applied."""

@@ -42,7 +42,8 @@ def predict(
     Args:
         url: the endpoint's URL, e.g. `http://127.0.0.1:8012`.
         name: the InferenceService's name.
-        rows: a pandas DataFrame, a NumPy array, a list of dicts or a list of lists; n rows.
+        rows: a pandas DataFrame, a NumPy array, a list of dicts or a list of lists; n rows. A mapping with
+            `instances` (V1) or `inputs` (V2) is a whole request, and is sent as it is.
         protocol: KServe's V1 or V2 (Open Inference Protocol) JSON.
         headers: e.g. `X-Request-Id` (made up if it is missing) or `X-Event-Time`.
         timeout: seconds.
@@ -52,15 +53,12 @@ def predict(
             `token-refused`: it asks for a token (`Authorization: Bearer TOKEN` in `headers`).
         EnvironmentFault: `endpoint-unreachable`, `prediction-failed`.
     """
-    instances = as_instances(rows)
     model = quote(name, safe="")
-    if protocol == "v1":
-        path, body = f"/v1/models/{model}:predict", {"instances": instances}
-    else:
-        path, body = f"/v2/models/{model}/infer", {"inputs": _tensors(instances)}
+    path = f"/v1/models/{model}:predict" if protocol == "v1" else f"/v2/models/{model}/infer"
+    body = _request(rows, protocol)
     status, got, answer = _post(url, path, body, _with_id(headers or {}), timeout)
     if status != 200:
-        said = answer.get("error", answer) if isinstance(answer, dict) else answer
+        said, caused = _sentence(answer)
         if status == 404 and "X-Modelyard-Revision" not in got:  # no model said that
             raise EnvironmentFault(
                 "endpoint-unreachable", f"no {name} answers on {url}: {said}", "modelyard endpoints list"
@@ -70,22 +68,45 @@ def predict(
                 "token-refused", f"{name} refused the token: {said}", f"modelyard endpoints token {name}"
             )
         if 400 <= status < 500:
-            raise UsageError(
-                "prediction-refused",
-                f"{name} refused the rows: {said}",
-                f"what it takes: GET {url}/v2/models/{model}",
-            )
+            takes = f"what it takes: GET {url}/v2/models/{model}"
+            hint = f"modelyard endpoints show {name}" if caused else takes
+            raise UsageError("prediction-refused", f"{name} refused the rows: {said}", hint)
         raise EnvironmentFault(
             "prediction-failed", f"{name} answered {status}: {said}", f"modelyard endpoints logs {name}"
         )
-    predictions = answer["predictions"] if protocol == "v1" else _rows_of(answer["outputs"][0])
     return Answer(
         id=got.get("X-Request-Id", ""),
-        predictions=tuple(predictions),
+        predictions=tuple(_predictions(answer)),
         model=got.get("X-Modelyard-Model", ""),
         version=got.get("X-Modelyard-Version", ""),
         revision=got.get("X-Modelyard-Revision", ""),
     )
+
+
+def _sentence(answer: Any) -> tuple[Any, bool]:
+    """What an answer says of its error, and whether it is a graph's, which says the cause apart."""
+    if not isinstance(answer, dict):
+        return answer, False
+    said, cause = answer.get("error", answer), answer.get("cause")
+    return (f"{said}: {cause}", True) if cause else (said, False)
+
+
+def _request(rows: Any, protocol: str) -> dict[str, Any]:
+    if isinstance(rows, Mapping) and ("instances" if protocol == "v1" else "inputs") in rows:
+        return dict(rows)
+    instances = as_instances(rows)
+    return {"instances": instances} if protocol == "v1" else {"inputs": _tensors(instances)}
+
+
+def _predictions(answer: Any) -> Sequence[Any]:
+    """One item per row; of an answer that is neither V1's nor V2's, as graphs may give, the whole."""
+    named = answer if isinstance(answer, dict) else {}
+    predictions, outputs = named.get("predictions"), named.get("outputs")
+    if isinstance(predictions, list):
+        return predictions
+    if isinstance(outputs, list) and outputs:
+        return _rows_of(outputs[0])
+    return [answer]
 
 
 def inputs_of(

@@ -129,18 +129,26 @@ def trace(yard: Yard, anything: str) -> Node:
 
 
 def _prediction(yard: Yard, prediction: Prediction) -> Node:
-    revision = Node(
-        kind="revision",
-        id=prediction.revision,
-        title=f"revision {prediction.revision} of endpoint {prediction.endpoint}",
-        behind=(_version_of(yard, prediction.model, prediction.version),),
-    )
+    revisions = [
+        Node(
+            kind="revision",
+            id=one.revision,
+            title=f"revision {one.revision} of endpoint {one.endpoint}",
+            behind=(_version_of(yard, one.model, one.version),),
+        )
+        for one in (prediction, *prediction.others)
+    ]
     rows = f"{prediction.rows} row{'s' if prediction.rows != 1 else ''}"
     title = f"prediction {prediction.id}, {prediction.time:%Y-%m-%d %H:%M} UTC, {rows}"
-    return _node("prediction", prediction.id, title, prediction, revision)
+    return _node("prediction", prediction.id, title, prediction, *revisions)
 
 
-def _endpoint(yard: Yard, endpoint: Endpoint) -> Node:
+def _endpoint(yard: Yard, endpoint: Endpoint, through: tuple[str, ...] = ()) -> Node:
+    if endpoint.graph:
+        through = (*through, endpoint.name)
+        targets = dict.fromkeys(step.target for step in endpoint.graph if step.target)
+        asked = [_asked(yard, one, through) for one in targets if one not in through]
+        return _node("endpoint", endpoint.name, f"endpoint {endpoint.name}, a graph", endpoint, *asked)
     behind = []
     for revision in endpoint.revisions:
         if revision.traffic and revision.version:
@@ -148,6 +156,14 @@ def _endpoint(yard: Yard, endpoint: Endpoint) -> Node:
             title = f"revision {revision.name}, {revision.traffic} % of traffic"
             behind.append(_node("revision", revision.name, title, revision, version))
     return _node("endpoint", endpoint.name, f"endpoint {endpoint.name}", endpoint, *behind)
+
+
+def _asked(yard: Yard, target: str, through: tuple[str, ...]) -> Node:
+    """What a step of a graph asks: an endpoint of the project, or somebody else."""
+    try:
+        return _endpoint(yard, yard.endpoints.get(target), through)
+    except NotFoundError:
+        return Node(kind="endpoint", id=target, title=f"{target} (no endpoint of this project)")
 
 
 def _version_of(yard: Yard, model: str, version: str) -> Node:

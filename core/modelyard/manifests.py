@@ -35,9 +35,14 @@ class Source:
     kind: str
 
     @property
-    def is_service(self) -> bool:
+    def is_endpoint(self) -> bool:
         """Whether it is to be applied; one that does not say what it is will be refused."""
-        return self.kind in ("", "InferenceService")
+        return self.kind in ("", "InferenceService", "InferenceGraph")
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it asks other endpoints, and is better applied after them."""
+        return self.kind == "InferenceGraph"
 
 
 def files(places: Sequence[Path]) -> Iterator[Path]:

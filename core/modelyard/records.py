@@ -424,12 +424,38 @@ class Finding(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GraphStep(Record):
+    """A step of an endpoint that is a graph.
+
+    Attributes:
+        node: where it stands; every request begins at `root`.
+        router: the node's type: `Sequence`, `Switch`, `Ensemble` or `Splitter`.
+        name: its own, or its number.
+        leads_to: the node that it leads to; empty: it asks `target`.
+        target: whom it asks: an endpoint of the project, or a URL.
+        when: its condition, weight, or which data it gets.
+        ready: whether who it asks answers; None: that is not known, or it leads to a node.
+        message: why not.
+    """
+
+    node: str
+    router: str
+    name: str
+    leads_to: str = ""
+    target: str = ""
+    when: str = ""
+    ready: bool | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint(Record):
-    """An InferenceService that answers on `url`. `revisions` are newest first.
+    """An InferenceService or InferenceGraph that answers on `url`. `revisions` are newest first.
 
     `storage_uri` is what its file asks for (perhaps an alias); each revision names what it got. `ready`: it
     answers, perhaps by an older revision; the condition `Ready` is about the newest one, too. `token_file`
-    holds the bearer token that it asks of callers.
+    holds the bearer token that it asks of callers. `graph` are the steps of an InferenceGraph, which asks
+    other endpoints; none of others.
     """
 
     name: str
@@ -442,6 +468,7 @@ class Endpoint(Record):
     target: str = "local"
     conditions: tuple[Condition, ...] = ()
     token_file: Path | None = None
+    graph: tuple[GraphStep, ...] = ()
 
     @property
     def loads(self) -> bool:
@@ -526,7 +553,8 @@ class Explanation(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction(Record):
-    """One answered request in the prediction log. `rows` counts its instances."""
+    """One answered request in the prediction log. `rows` counts its instances; `others` are what other
+    endpoints answered under the same id, as the steps of a graph do."""
 
     id: str
     time: datetime
@@ -535,6 +563,7 @@ class Prediction(Record):
     model: str
     version: str
     rows: int
+    others: tuple[Prediction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -529,7 +529,7 @@ class Monitor(Protocol):
         """URL that takes KServe CloudEvents (starts the collector if it has to), or None."""
 
     def find(self, prediction_id: str) -> Prediction:
-        """One prediction in the log.
+        """One prediction in the log; of several endpoints' under one id, the first, with its `others`.
 
         Raises:
             NotFoundError: `prediction-not-found`.

@@ -83,8 +83,9 @@ def is_table(rows: Any) -> bool:
     return isinstance(rows, (str, Path)) and Path(rows).suffix.lower() in (*_CSV, *_PARQUET)
 
 
-def parsed(text: str | bytes) -> list[Any]:
-    """Rows out of JSON: a list, or V1's `{"instances": [...]}`.
+def parsed(text: str | bytes) -> list[Any] | dict[str, Any]:
+    """Rows out of JSON: a list, or V1's `{"instances": [...]}`. With more than that it is a whole request,
+    and comes as it is, as one of V2's does.
 
     Raises:
         UsageError: `rows-invalid`.
@@ -94,7 +95,10 @@ def parsed(text: str | bytes) -> list[Any]:
     except ValueError as fault:
         said = f"the rows are not JSON: {fault}"
         raise UsageError("rows-invalid", said, "give a list of objects or of lists") from None
-    rows = rows.get("instances", rows) if isinstance(rows, dict) else rows
+    if isinstance(rows, dict):
+        if "inputs" in rows or ("instances" in rows and len(rows) > 1):
+            return rows
+        rows = rows.get("instances", rows)
     if not isinstance(rows, list):
         raise UsageError("rows-invalid", "the rows are not a list", "give a list of objects or of lists")
     return rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -111,11 +111,12 @@ class MonitorFolder:
         Raises:
             NotFoundError: `prediction-not-found`.
         """
+        made = []
         for endpoint in log.endpoints(self._state):
             reader = log.Reader(self._state, endpoint)
             found = log.read_again(partial(reader.find, prediction_id))
             if found is not None:
-                return Prediction(
+                one = Prediction(
                     id=prediction_id,
                     time=_utc(found["time"]),
                     endpoint=endpoint,
@@ -124,6 +125,10 @@ class MonitorFolder:
                     version=found["version"],
                     rows=found["n_rows"],
                 )
+                made.append(one)
+        if made:  # more than one: steps of a graph
+            first, *others = sorted(made, key=lambda one: one.time)
+            return replace(first, others=tuple(others))
         raise NotFoundError(
             "prediction-not-found",
             f"no prediction '{prediction_id}' is in the log",

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _compiled(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as fault:
+        raise ValueError(f"{text!r} is no pattern: {fault}") from None
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_compiled)]
 
 
 class KserveSettings(BaseModel):
@@ -29,4 +43,10 @@ class KserveSettings(BaseModel):
     )
     fetch_limit: float = Field(
         20.0, gt=0, description="Gigabytes that a model from elsewhere may take, unpacked."
+    )
+    graph_headers: list[Pattern] = Field(
+        default_factory=list,
+        description="Patterns of the request headers that InferenceGraphs hand on to their steps, as "
+        "`router.headers.propagate` in KServe's configuration. The request's id, `X-Event-Time` and W3C's "
+        "trace headers always go on.",
     )

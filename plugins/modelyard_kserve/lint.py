@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from modelyard.errors import UsageError
 from modelyard.records import Finding
-from modelyard_kserve import kinds, rules, trust
+from modelyard_kserve import graphs, kinds, rules, trust
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted
 from modelyard_kserve.effects import effects
 from modelyard_kserve.local import tokens
@@ -90,6 +90,18 @@ def service_findings(document: Document, mode: Mode) -> Iterator[Said]:
         yield from effects(document.value, mode)
 
 
+def graph_findings(document: Document, mode: Mode) -> Iterator[Said]:
+    """About an InferenceGraph: first what is wrong with it, then what it does not do."""
+    value = document.value
+    sdk, rule = kinds.KINDS[graphs.GRAPH]
+    wrong = [_without_secrets(said) for said in faults(value, sdk)]
+    wrong = wrong or [*kinds.metadata(value), *rule(value)]
+    yield from wrong
+    if not wrong:
+        yield from tokens.findings(value, mode)
+        yield from graphs.findings(value, mode)
+
+
 def not_a_service(document: Document) -> Iterator[Said]:
     """What keeps a document from being an InferenceService with a name."""
     for key, wanted in zip(("apiVersion", "kind"), SERVICE):
@@ -110,6 +122,8 @@ def _about(document: Document, mode_of: ModeOf, also: Refusals) -> Iterator[Said
         yield from found
         if not any(said.level == "error" for said in found):
             yield from also(document)
+    elif (version, kind) == graphs.GRAPH:
+        yield from graph_findings(document, mode_of(document.value))
     elif (version, kind) in kinds.KINDS:
         sdk, rule = kinds.KINDS[version, kind]
         wrong = [_without_secrets(said) for said in faults(document.value, sdk)]

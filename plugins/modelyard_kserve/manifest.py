@@ -11,10 +11,12 @@ from modelyard.digests import digest_of
 from modelyard.errors import ConfigError
 from modelyard.kube.quantities import quantity
 from modelyard.manifests import text_of
+from modelyard_kserve import graphs
 from modelyard_kserve.commands import command_of, container_of
 from modelyard_kserve.documents import Document, Place, Said, Unreadable, documents, dotted, invalid
 from modelyard_kserve.effects import BATCHER, REQUIREMENTS, WINDOW, seconds_of
-from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
+from modelyard_kserve.lint import Mode, ModeOf, graph_findings, not_a_service, service_findings
+from modelyard_kserve.local.graph.spec import graph_of
 from modelyard_kserve.local.resources import limits_of
 from modelyard_kserve.local.scaling import TARGETS, Scaling
 from modelyard_kserve.rules import LEGACY, implementations
@@ -32,6 +34,8 @@ class Logger:
 
 #: Seconds: Knative's longest answer.
 _TIMEOUT = 300.0
+#: Seconds that Envoy waits longer than a graph's router, which can say why there is no answer.
+_ANSWERED = 2.0
 #: What a replica asks for unless the manifest says otherwise: what KServe's runtimes ask for.
 _ASKED = {"cpu": "1", "memory": "2Gi"}
 
@@ -51,6 +55,8 @@ class Manifest:
         env: environment of the model server.
         limits: of its processor, memory and GPUs.
         batcher: `maxBatchSize` and `maxLatency`; empty: requests are not gathered.
+        protocol: `protocolVersion`: on which path a graph asks it.
+        graph: an InferenceGraph's values; empty: it is an InferenceService.
         own_requirements: it runs with the packages that the model lists.
         command: what a custom predictor runs; empty: a model of ours to load.
         spec_digest: identifies everything that makes a new revision when it changes.
@@ -76,6 +82,8 @@ class Manifest:
     command: tuple[str, ...] = ()
     own_requirements: bool = False
     limits: Mapping[str, float] = field(default_factory=dict)
+    protocol: str = ""
+    graph: Mapping[str, Any] = field(default_factory=dict)
     batcher: Mapping[str, int] = field(default_factory=dict)
     canaries: tuple[CanaryManifest, ...] = ()
 
@@ -121,6 +129,8 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
     if len(found) != 1:
         raise invalid(where, f"it holds {len(found)} documents, not one InferenceService")
     (document,) = found
+    if document.kind == graphs.GRAPH:
+        return _graph(document, text, namespace, mode_of(document.value))
     for said in not_a_service(document):
         raise _refused(document, said)
     mode = mode_of(document.value)
@@ -178,9 +188,49 @@ def _of_predictor(
         env=_env(model),
         spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),
         command=command,
+        protocol=model.get("protocolVersion") or "",
         limits=limits_of(model) if mode == "local" else {},
         batcher=_batcher(predictor.get("batcher")),
         own_requirements=REQUIREMENTS in (value["metadata"].get("annotations") or {}),
+    )
+
+
+def _graph(document: Document, text: str, namespace: str, mode: Mode) -> Manifest:
+    """What an InferenceGraph asks for: one process, which routes."""
+    if mode != "local":
+        message = "is not applied to clusters from here: kubectl apply -f FILE"
+        raise _refused(document, Said(("kind",), message))
+    notes = []
+    for said in graph_findings(document, mode):
+        if said.level == "error":
+            raise _refused(document, said)
+        if said.level == "warning":
+            notes.append(f"{dotted(said.place)} {said.message}")
+    value, spec = document.value, document.value["spec"]
+    least = 1 if spec.get("minReplicas") is None else spec["minReplicas"]
+    metric = spec.get("scaleMetric") or "concurrency"
+    return Manifest(
+        text=text,
+        document=value,
+        mode=mode,
+        name=value["metadata"]["name"],
+        namespace=value["metadata"].get("namespace") or namespace or "default",
+        storage_uri="",
+        model_format="",
+        canary=None,
+        scaling=Scaling(
+            least=least,
+            most=max(least, spec.get("maxReplicas") or 1),
+            metric=metric,
+            target=float(spec.get("scaleTarget") or TARGETS[metric]),
+        ),
+        timeout=graph_of(spec).seconds + _ANSWERED,
+        concurrency=0,
+        logger=None,
+        env={},
+        spec_digest=digest_of(spec),
+        notes=tuple(notes),
+        graph=value,
     )
 
 

@@ -32,10 +32,11 @@ from modelyard_kserve.local import tokens, told
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.conditions import events
 from modelyard_kserve.local.desired import Desired
+from modelyard_kserve.local.graph import shown
 from modelyard_kserve.local.replicas import RECORDS
 from modelyard_kserve.manifest import Manifest
+from modelyard_kserve.storage import uris
 from modelyard_kserve.storage.findings import addresses
-from modelyard_kserve.storage.uris import shown
 from modelyard_kserve.trust import CONSENT, advice
 
 #: The background process behind all endpoints of a project.
@@ -206,8 +207,9 @@ class KserveServer:
             )
             console.doing(f"waiting for {manifest.name} to load")
             notes = (*manifest.notes, *filter(None, [found.note]))
-            manifest = replace(manifest, storage_uri=shown(manifest.storage_uri), notes=notes)
+            manifest = replace(manifest, storage_uri=uris.shown(manifest.storage_uri), notes=notes)
             before = states.load(self._at(manifest.name))
+            shown.require_possible(manifest, before, self._others(), self._settings.graph_headers)
             settled = before.settled(self._ready(before)) if before else None
             revision = revising.revision(manifest, settled, found, self._context, trust=trust)
             canaries = revising.canaries(
@@ -360,7 +362,17 @@ class KserveServer:
         running = service is not None and service.status == "running"
         url = f"{service.url}{_path(wanted)}" if service is not None and running else None
         token_file = tokens.file_of(self._context.state)
-        return told.endpoint_of(wanted, states.observed(self._at(wanted.name)), url, token_file)
+        made = told.endpoint_of(wanted, states.observed(self._at(wanted.name)), url, token_file)
+        return shown.with_steps(made, wanted, self._others) if wanted.newest.graph else made
+
+    def _others(self) -> shown.Known:
+        """What graphs may ask: every endpoint, and whether it answers."""
+        there = [one for name in self._names() if (one := self._undamaged(name)) is not None]
+        seen = {one.name: states.observed(self._at(one.name)) for one in there}
+        return {
+            f"{one.namespace}/{one.name}": (one, told.endpoint_of(one, seen[one.name], "here", None))
+            for one in there
+        }
 
     def _ready(self, wanted: Desired | None) -> dict[int, bool]:
         if wanted is None:

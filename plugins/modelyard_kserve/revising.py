@@ -9,8 +9,9 @@ from pathlib import Path
 
 from modelyard.digests import model_digest
 from modelyard.errors import ConfigError
-from modelyard.records import now
+from modelyard.records import Trust, now
 from modelyard.stages import StageContext
+from modelyard_kserve import graphs
 from modelyard_kserve.commands import own_code
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.local.desired import Canary, Desired, Wanted
@@ -31,6 +32,8 @@ def found(
     Raises:
         ModelyardError: see `modelyard_kserve.storage.resolve`.
     """
+    if manifest.graph:
+        return Resolved(context.root, "")  # it has no files
     if manifest.storage_uri:
         return resolve(manifest.storage_uri, context, progress)
     code = own_code(manifest.command, context.root)
@@ -133,6 +136,7 @@ def desired(manifest: Manifest, before: Desired | None, revision: Wanted, *, gua
             logger=logger,
             scaling=manifest.scaling,
             guarded=guarded,
+            protocol=manifest.protocol,
         )
     revisions = before.revisions
     if revision is not before.newest:
@@ -150,6 +154,7 @@ def desired(manifest: Manifest, before: Desired | None, revision: Wanted, *, gua
         logger=logger,
         scaling=manifest.scaling,
         guarded=guarded,
+        protocol=manifest.protocol,
     )
     return before if changed == before else replace(changed, generation=before.generation + 1)
 
@@ -165,16 +170,18 @@ def _made(
 ) -> Wanted:
     settings: KserveSettings = context.settings or KserveSettings()  # type: ignore[call-arg,unused-ignore]
     code = _own_code(manifest, before, context.root, trusted=trust or settings.trust_pickle)
-    trusted_by = trust_of(
-        registered=files.trusted,
-        by_settings=settings.trust_pickle,
-        consented=trust or _consented(manifest, before, files.digest),
-    )
+    trusted_by: Trust = ""
+    if not manifest.graph:
+        trusted_by = trust_of(
+            registered=files.trusted,
+            by_settings=settings.trust_pickle,
+            consented=trust or _consented(manifest, before, files.digest),
+        )
     return Wanted(
         number=number,
         name=f"{manifest.name}-{number:05d}",
         model=files.model or manifest.name,
-        version=files.version,
+        version=manifest.spec_digest[:8] if manifest.graph else files.version,
         path=str(files.path),
         digest=files.digest,
         storage_uri=manifest.storage_uri,
@@ -191,6 +198,9 @@ def _made(
         batcher=dict(manifest.batcher),
         command=shlex.join(manifest.command),
         code=model_digest(code) if code else "",
+        graph=graphs.router(manifest.graph, manifest.namespace, settings.graph_headers)
+        if manifest.graph
+        else "",
     )
 
 

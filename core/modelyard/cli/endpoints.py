@@ -13,12 +13,13 @@ import click
 
 from modelyard import asking, console, manifests, tables
 from modelyard.cli.base import Session, json_option
-from modelyard.cli.showing import print_endpoint, print_explanation
+from modelyard.cli.showing import print_endpoint, print_explanation, print_graph
 from modelyard.cli.watching import resumable, watched
 from modelyard.client import Answer
 from modelyard.errors import ConfigError, ModelyardError, UsageError
 from modelyard.manifests import Source
 from modelyard.records import Endpoint, Finding, RequestStats
+from modelyard.targets import LOCAL
 
 _COUNTED = ("ANSWERS OF", "REQUESTS", "REFUSED", "ERRORS", "MEDIAN", "P95")
 
@@ -41,7 +42,7 @@ def endpoints() -> None:
     required=True,
     multiple=True,
     type=click.Path(),
-    help="InferenceService YAML: a file, a folder, or - for standard input. May be given more than once.",
+    help="YAML of InferenceServices and graphs: a file, a folder, or - for standard input. May be repeated.",
 )
 @click.option("--watch", is_flag=True, help="Say what is waited for, and since when.")
 @click.option(
@@ -53,18 +54,20 @@ def endpoints() -> None:
 def apply(session: Session, places: tuple[str, ...], watch: bool, trust: bool) -> int:
     """Make the endpoints as the files say, and wait until they are ready.
 
-    Of several InferenceServices none is applied if something is wrong with one; one that does not become
-    ready does not hinder the others. Ctrl-C ends the waiting only. --trust holds for these files of the
-    model for good, and for no others: another model is asked for anew.
+    InferenceServices come first, then the InferenceGraphs that ask them. Of several none is applied if
+    something is wrong with one; one that does not become ready does not hinder the others. Ctrl-C ends the
+    waiting only. --trust holds for these files of the model for good, and for no others: another model is
+    asked for anew.
 
     \b
     Example:
       modelyard endpoints apply -f late-flights.yaml --watch
     """
     found = session.yard.endpoints.read(*places)
-    services = [one for one in found if one.is_service]
+    local = session.yard.target_name == LOCAL  # a cluster has a router of KServe's own
+    services = [one for one in found if one.is_endpoint and (local or not one.is_graph)]
     for other in found:
-        if not other.is_service:
+        if other not in services:
             session.say(f"{other.file}: its {other.kind} is not applied: it is for clusters")
     results = [_applied(session, one, watch, trust, alone=len(services) == 1) for one in services]
     value = results[0] if len(results) == 1 else results
@@ -159,6 +162,7 @@ def show(session: Session, name: str) -> None:
 
     def human() -> None:
         print_endpoint(endpoint)
+        print_graph(endpoint.graph)
         if counted:
             console.table(_COUNTED, [_counts(one) for one in counted])
         elif unknown:

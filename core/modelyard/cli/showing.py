@@ -8,8 +8,10 @@ from datetime import datetime
 import click
 
 from modelyard import console
-from modelyard.records import Endpoint, Explanation, Replica, Revision, now
+from modelyard.records import Endpoint, Explanation, GraphStep, Replica, Revision, now
 
+#: The node of a graph where every request begins.
+ROOT = "root"
 #: Events that people are shown; `--json` has all.
 _EVENTS = 12
 _LONGEST = 200
@@ -28,6 +30,34 @@ def print_endpoint(endpoint: Endpoint) -> None:
         for r in endpoint.revisions
     ]
     console.table(("REVISION", "MODEL", "TRAFFIC", "STATE", "CREATED (UTC)", ""), rows)
+
+
+def print_graph(steps: Sequence[GraphStep]) -> None:
+    """The nodes of a graph as a tree, with the health of each step; nothing for other endpoints."""
+    root = [step for step in steps if step.node == ROOT]
+    for step in root[:1]:
+        click.echo(f"{ROOT}: {step.router}")
+    for line in _branches(steps, ROOT):
+        click.echo(line)
+
+
+def _branches(steps: Sequence[GraphStep], node: str) -> Iterator[str]:
+    inside = [step for step in steps if step.node == node]
+    for place, step in enumerate(inside, start=1):
+        first, further = ("└─ ", "   ") if place == len(inside) else ("├─ ", "│  ")
+        yield first + _step(steps, step)
+        if step.leads_to:
+            yield from (further + line for line in _branches(steps, step.leads_to))
+
+
+def _step(steps: Sequence[GraphStep], step: GraphStep) -> str:
+    when = f" ({step.when})" if step.when else ""
+    if step.leads_to:
+        routers = [other.router for other in steps if other.node == step.leads_to]
+        return f"{step.name}{when}: node {step.leads_to}, {''.join(routers[:1])}"
+    state = {True: "ready", False: "not ready", None: "not known"}[step.ready]
+    message = f": {_short(step.message)}" if step.message else ""
+    return f"{step.name}{when}: {step.target}, {state}{message}"
 
 
 def print_explanation(found: Explanation) -> None:

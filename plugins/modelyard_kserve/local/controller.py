@@ -29,6 +29,7 @@ from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.children import Child, end_strays
 from modelyard_kserve.local.deaths import Deaths
 from modelyard_kserve.local.forks import Forks
+from modelyard_kserve.local.graph import board as graphs
 from modelyard_kserve.local.replicas import RECORDS, Places
 from modelyard_kserve.local.service import Service
 
@@ -66,6 +67,7 @@ class Controller:
         self._routing: envoy.Routing | None = None
         self._routes_written = False
         self._board: object = None
+        self._graphs: object = None
         self._said = ""
         self._bell = asyncio.Event()
         self._deaths = Deaths(self._bell.set)
@@ -178,6 +180,8 @@ class Controller:
         if board != self._board:
             write_json(self._run / "board.json", board, mode=0o600)
             self._board = board
+        wanted = [one for service in services if (one := service.desired) is not None]
+        self._graphs = graphs.written(self._run / graphs.FILE, wanted, self._port, self._state, self._graphs)
         routing = envoy.Routing(
             folder=self._run,
             port=self._port,
@@ -202,7 +206,7 @@ class Controller:
         with contextlib.suppress(FileExistsError):
             self._run.mkdir(mode=0o700)
         (self._run / RECORDS).mkdir(exist_ok=True)
-        self._board = self._routing = None  # what was written for others is gone as well
+        self._board = self._graphs = self._routing = None  # what was written for others is gone as well
         self._hang_up_the_bell(self._run / _OWN_SOCKETS[0])
         await pages.serve(self._run / _OWN_SOCKETS[1], self._status, self._metrics)
 

@@ -56,13 +56,15 @@ class Wanted:
     limits: Mapping[str, float] = field(default_factory=dict)
     #: `maxBatchSize` and `maxLatency`; empty: requests are not gathered.
     batcher: Mapping[str, int] = field(default_factory=dict)
+    #: The graph that it routes, as JSON; empty: it is a model.
+    graph: str = ""
 
     @property
     def key(self) -> str:
         """Revisions with the same key are served by the same process."""
         loaded = [self.path, self.digest, dict(self.env), self.trust_pickle, self.model_format]
         run = [self.command, self.code, self.own_requirements, dict(self.limits)]
-        return digest_of([*loaded, *run, self.timeout, self.concurrency, dict(self.batcher)])
+        return digest_of([*loaded, *run, self.timeout, self.concurrency, dict(self.batcher), self.graph])
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Desired:
     #: Whoever asks must know the project's token.
     guarded: bool = False
     canaries: tuple[Canary, ...] = ()
+    #: `protocolVersion` of its predictor: on which path a graph asks it.
+    protocol: str = ""
 
     @property
     def newest(self) -> Wanted:

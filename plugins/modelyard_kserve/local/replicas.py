@@ -154,7 +154,9 @@ class Replica:
         argv += ["--name", self._name, "--version", wanted.version, "--digest", wanted.digest]
         argv += ["--logging", str(self._logging), "--timeout", f"{wanted.timeout:g}"]
         argv += ["--concurrency", str(wanted.concurrency)]
-        if wanted.command:
+        if wanted.graph:
+            argv += ["--graph", wanted.graph]
+        elif wanted.command:
             argv += ["--command", wanted.command, *(["--model", wanted.path] if wanted.storage_uri else [])]
         else:
             argv += ["--format", wanted.model_format] if wanted.model_format else []
@@ -170,7 +172,7 @@ class Replica:
             made = Forked(tuple(argv), wanted.env, self._name, self._child.log)
             if (forks.ready and forks.fork(made, self._remember)) or not forks.failed:
                 return  # it is there, or what it comes out of is importing
-        module = "custom" if wanted.command else "model_server"
+        module = "graph.router" if wanted.graph else "custom" if wanted.command else "model_server"
         program = [sys.executable, "-m", f"modelyard_kserve.local.{module}"]
         self._child.start([*program, *argv], {**ONE_THREAD, **child_env(), **self._env}, wanted.key)
         self._runs, self._started = True, time.monotonic()
@@ -181,7 +183,7 @@ class Replica:
 
     @cached_property
     def _source(self) -> ForkServer | None:
-        if self.wanted.command or self.wanted.own_requirements:
+        if self.wanted.graph or self.wanted.command or self.wanted.own_requirements:
             return None  # it imports something else
         return self._forks.for_model(self.wanted.model_format, Path(self.wanted.path), self._env)
 

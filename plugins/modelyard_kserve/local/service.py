@@ -175,6 +175,11 @@ class Service:
         token = tokens.read(self._folder.parent.parent) if wanted.guarded else None
         return Route(wanted.name, wanted.namespace, shares, wanted.newest.timeout, token)
 
+    @property
+    def desired(self) -> Desired | None:
+        """What commands want; None: nothing is known of it yet."""
+        return self._desired
+
     def sockets(self) -> dict[str, Sequence[Path]]:
         """Where the revisions that have processes answer; nowhere while none is ready, or all sleep."""
         return {revision.name: replicas.sockets for revision, replicas in self._with_processes()}

@@ -10,6 +10,9 @@ from typing import Any
 from modelyard.records import Condition, Endpoint, Replica, Revision
 from modelyard_kserve.local.desired import Desired, Wanted
 
+#: What a graph follows instead of a model's address.
+_GRAPH = "its graph"
+
 
 def endpoint_of(
     wanted: Desired, told: Mapping[str, Any], url: str | None, token_file: Path | None
@@ -30,7 +33,7 @@ def endpoint_of(
         name=wanted.name,
         url=url,
         ready=url is not None and any(ready[number] for number in split),
-        storage_uri=wanted.storage_uri or wanted.newest.command,
+        storage_uri=wanted.storage_uri or wanted.newest.command or (_GRAPH if wanted.newest.graph else ""),
         revisions=tuple(
             _revision(r, seen.get(str(r.number), {}), split.get(r.number, 0))
             for r in reversed(wanted.everything)
@@ -67,7 +70,7 @@ def _revision(wanted: Wanted, state: Mapping[str, Any], share: int) -> Revision:
         number=wanted.number,
         model=wanted.model,
         version=wanted.version,
-        storage_uri=wanted.storage_uri or wanted.command,
+        storage_uri=wanted.storage_uri or wanted.command or (_GRAPH if wanted.graph else ""),
         traffic=share,
         ready=bool(state.get("ready")),
         created=datetime.fromisoformat(wanted.created),

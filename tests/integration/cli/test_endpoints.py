@@ -36,6 +36,18 @@ metadata: {name: ours}
 spec:
   containers: [{name: kserve-container, image: x}]
 """
+GRAPH = """apiVersion: serving.kserve.io/v1alpha1
+kind: InferenceGraph
+metadata: {name: both}
+spec:
+  nodes:
+    root:
+      routerType: Switch
+      steps:
+      - {nodeName: each, name: all, condition: source}
+      - {serviceName: step-1, condition: instances}
+    each: {routerType: Ensemble, steps: [{serviceName: step-1, name: first}, {serviceName: step-2}]}
+"""
 
 
 class SlowToLoad:
@@ -100,6 +112,29 @@ def test_documents_of_a_folder_are_applied_in_order_and_others_are_named(project
     assert listed(project).keys() >= {"one", "two"}
     again = json.loads(modelyard("apply", "-f", "many", "--json", cwd=project).stdout)
     assert [(e["name"], len(e["revisions"])) for e in again] == [("one", 1), ("two", 1)]
+
+
+def test_a_graph_is_applied_after_those_it_asks_and_shown_as_a_tree(project: Path) -> None:
+    typed = f"{GRAPH}---\n{service('step-1')}---\n{service('step-2')}"
+    done = modelyard("apply", "-f", "-", cwd=project, typed=typed)
+    assert done.stdout.index("step-2 is ready") < done.stdout.index("both is ready on http://")
+    assert "follows its graph" in done.stdout
+    tree = "root: Switch\n├─ all (if source): node each, Ensemble\n│  ├─ first: step-1, ready\n"
+    tree += "│  └─ 1: step-2, ready\n└─ 1 (if instances): step-1, ready\n"
+    assert tree in modelyard("show", "both", cwd=project).stdout
+    assert [step["target"] for step in shown(project, "both")["graph"]] == ["", "step-1", "step-1", "step-2"]
+    lineage = start("lineage", "both", cwd=project).communicate(timeout=60)[0]
+    assert lineage.startswith("endpoint both, a graph\n├─ endpoint step-1\n│  └─ revision step-1-00001")
+    asked = modelyard("invoke", "both", "-d", '{"instances": [[1, 2]], "source": 1}', cwd=project).stdout
+    assert asked.startswith('{"1": {"predictions": [0.5]}, "first": {"predictions": [0.5]}}\nby both/')
+    assert modelyard("invoke", "both", "-d", "[[1, 2]]", cwd=project).stdout.startswith("0.5\n")
+    modelyard("logs", "both", cwd=project)
+    modelyard("delete", "step-1", cwd=project)
+    refused = modelyard("invoke", "both", "-d", "[[1, 2]]", cwd=project, status=2).stderr
+    assert "step 1 of node root: there is no endpoint 'step-1' in 'default'" in refused
+    assert "step-1, not ready: there is no endpoint" in modelyard("show", "both", cwd=project).stdout
+    for name in ("both", "step-2"):
+        modelyard("delete", name, cwd=project)
 
 
 def test_nothing_is_applied_when_one_document_is_wrong(project: Path) -> None:

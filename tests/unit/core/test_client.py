@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from modelyard.client import as_instances, predict
-from modelyard.errors import UsageError
+from modelyard.errors import ModelyardError, UsageError
 from modelyard.testing.contexts import answer, serve
 
 NOBODY = "http://127.0.0.1:9"
@@ -95,3 +95,44 @@ def test_every_request_has_one_id_for_its_answer_and_for_kserves_log(
     made = predict(f"http://127.0.0.1:{port}", "flights", [[1.0]], headers=given)
     assert is_it(made.id)
     assert headers[0]["x-request-id"] == headers[0]["ce-id"] == made.id
+
+
+ROUTED = {"error": "Failed to process request", "cause": "step x: it is gone"}
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "expected"),
+    [
+        (200, {"first": {"predictions": [1]}}, ({"first": {"predictions": [1]}},)),
+        (200, {"predictions": {"a": 1}}, ({"predictions": {"a": 1}},)),
+        (200, {"outputs": [{"data": [1, 2], "shape": [2]}]}, (1, 2)),
+        (200, ["x"], (["x"],)),
+        (400, ROUTED, "asked refused the rows: Failed to process request: step x: it is gone"),
+        (500, ROUTED, "asked answered 500: Failed to process request: step x: it is gone"),
+    ],
+)
+def test_a_graph_answers_what_its_steps_do(status: int, said: Any, expected: Any) -> None:
+    bodies = []
+
+    def handle(request: BaseHTTPRequestHandler, body: bytes) -> None:
+        bodies.append(json.loads(body))
+        answer(request, status, json.dumps(said).encode())
+
+    server = serve(handle)
+    url, whole = f"http://127.0.0.1:{server.server_address[1]}", {"instances": [[1]], "source": "app"}
+    try:
+        if status == 200:
+            assert predict(url, "asked", whole).predictions == expected
+        else:
+            with pytest.raises(ModelyardError) as refused:
+                predict(url, "asked", whole)
+            assert refused.value.message == expected
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert bodies == [whole]
+
+
+def test_a_whole_request_is_one_of_its_protocol() -> None:
+    with pytest.raises(UsageError, match="a dict is no list of rows"):
+        predict(NOBODY, "asked", {"instances": [[1]]}, protocol="v2")

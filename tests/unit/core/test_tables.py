@@ -177,3 +177,16 @@ def test_times_are_sent_as_text() -> None:
     from modelyard.client import as_instances
 
     assert as_instances([{"t": datetime(2026, 3, 1)}]) == [{"t": "2026-03-01T00:00:00"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('{"instances": [1]}', [1]),
+        ("[1]", [1]),
+        ('{"instances": [1], "source": "app"}', {"instances": [1], "source": "app"}),
+        ('{"inputs": []}', {"inputs": []}),
+    ],
+)
+def test_json_is_rows_or_a_whole_request(text: str, rows: object) -> None:
+    assert tables.parsed(text) == rows

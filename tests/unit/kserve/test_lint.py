@@ -344,7 +344,7 @@ spec:
       routerType: Sequence
       steps:
       - {serviceName: cat-or-dog, name: first}
-      - {nodeName: breeds, name: second, data: $request, condition: "predictions.0==1"}
+      - {nodeName: breeds, name: second, data: $request, condition: "[@this].#(predictions.0==1)"}
     breeds:
       routerType: Splitter
       steps:
