@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +12,11 @@ from modelyard.digests import digest_of
 from modelyard.errors import ConfigError
 from modelyard.kube.quantities import quantity
 from modelyard.manifests import text_of
-from modelyard_kserve.commands import command_of, container_of
+from modelyard_kserve.commands import COMPONENTS, command_of, container_of
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted, invalid
 from modelyard_kserve.effects import REQUIREMENTS, WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
+from modelyard_kserve.local.desired import Component
 from modelyard_kserve.local.resources import limits_of
 from modelyard_kserve.local.scaling import TARGETS, Scaling
 from modelyard_kserve.rules import LEGACY, implementations
@@ -23,11 +25,12 @@ from modelyard_kserve.storage.uris import asked_for
 
 @dataclass(frozen=True)
 class Logger:
-    """`spec.predictor.logger`."""
+    """`spec.predictor.logger`, or that of the transformer, then `component` says so."""
 
     mode: str
     url: str | None
     metadata_headers: tuple[str, ...]
+    component: str = ""
 
 
 #: Seconds: Knative's longest answer.
@@ -52,6 +55,7 @@ class Manifest:
         limits: of its processor, memory and GPUs.
         own_requirements: it runs with the packages that the model lists.
         command: what a custom predictor runs; empty: a model of ours to load.
+        components: its `transformer` and `explainer`, whose files are not looked at yet.
         spec_digest: identifies everything that makes a new revision when it changes.
         notes: what the file says that this target does not do.
     """
@@ -74,6 +78,7 @@ class Manifest:
     command: tuple[str, ...] = ()
     own_requirements: bool = False
     limits: Mapping[str, float] = field(default_factory=dict)
+    components: Mapping[str, Component] = field(default_factory=dict)
 
 
 def locally(_: Mapping[str, Any]) -> Mode:
@@ -131,6 +136,12 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
     storage_uri = (asked_for(model) if mode == "local" else model.get("storageUri")) or ""
     if not storage_uri and not command:  # KServe takes images that bring their model along
         raise _refused(document, _NO_ADDRESS)
+    spec = value["spec"]
+    components = {
+        kind: _component(document, kind, spec[kind])
+        for kind in COMPONENTS
+        if mode == "local" and spec.get(kind)
+    }
     return Manifest(
         text=text,
         document=value,
@@ -140,21 +151,41 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         storage_uri=storage_uri,
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
-        scaling=_scaling(document, predictor, model),
+        scaling=_scaling(document, "predictor", predictor, model),
         timeout=float(predictor.get("timeout") or _TIMEOUT),
         concurrency=predictor.get("containerConcurrency") or 0,
-        logger=_logger(predictor.get("logger")),
+        logger=_logger(spec),
         env=_env(model),
-        spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),
+        spec_digest=_spec_digest(spec),
         notes=tuple(notes),
         command=command,
         limits=limits_of(model) if mode == "local" else {},
+        components=components,
         own_requirements=REQUIREMENTS in (value["metadata"].get("annotations") or {}),
     )
 
 
 _NO_ADDRESS = Said(("spec", "predictor", "model", "storageUri"), "is missing: where the model lies")
 _NO_MODEL = Said(("spec", "predictor", "model"), "is missing: a container's image is not ours to verify")
+
+
+def _spec_digest(spec: Mapping[str, Any]) -> str:
+    predictor = {k: v for k, v in spec["predictor"].items() if k != "canaryTrafficPercent"}
+    around = {kind: spec[kind] for kind in COMPONENTS if spec.get(kind)}
+    return digest_of([predictor, around] if around else predictor)
+
+
+def _component(document: Document, kind: str, component: Mapping[str, Any]) -> Component:
+    model, command = _custom(component)
+    return Component(
+        command=shlex.join(command),
+        storage_uri=model["storageUri"] or "",
+        env=_env(model),
+        limits=limits_of(model),
+        timeout=float(component.get("timeout") or _TIMEOUT),
+        concurrency=component.get("containerConcurrency") or 0,
+        scaling=_scaling(document, kind, component, model),
+    )
 
 
 def _custom(predictor: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -193,22 +224,25 @@ def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:
         yield _NO_ADDRESS
 
 
-def _scaling(document: Document, predictor: Mapping[str, Any], model: Mapping[str, Any]) -> Scaling:
+def _scaling(
+    document: Document, kind: str, component: Mapping[str, Any], model: Mapping[str, Any]
+) -> Scaling:
     annotations = document.value["metadata"].get("annotations") or {}
     asked = (model.get("resources") or {}).get("requests") or {}
     try:
         cores, memory = (quantity(asked.get(what, given)) for what, given in _ASKED.items())
     except ValueError as fault:
-        place = ("spec", "predictor", "model", "resources", "requests")
+        what = "model" if component.get("model") else "containers"
+        place = ("spec", kind, what, "resources", "requests")
         raise _refused(document, Said(place, str(fault))) from None
-    least = 1 if predictor.get("minReplicas") is None else predictor["minReplicas"]
-    metric = predictor.get("scaleMetric") or "concurrency"
-    target = float(predictor.get("scaleTarget") or TARGETS[metric])
-    if metric == "concurrency" and predictor.get("containerConcurrency"):
-        target = min(target, float(predictor["containerConcurrency"]))
+    least = 1 if component.get("minReplicas") is None else component["minReplicas"]
+    metric = component.get("scaleMetric") or "concurrency"
+    target = float(component.get("scaleTarget") or TARGETS[metric])
+    if metric == "concurrency" and component.get("containerConcurrency"):
+        target = min(target, float(component["containerConcurrency"]))
     return Scaling(
         least=least,
-        most=max(least, predictor.get("maxReplicas") or 1),
+        most=max(least, component.get("maxReplicas") or 1),
         metric=metric,
         target=target,
         window=seconds_of(annotations.get(WINDOW) or "") or Scaling.window,
@@ -217,10 +251,15 @@ def _scaling(document: Document, predictor: Mapping[str, Any], model: Mapping[st
     )
 
 
-def _logger(logger: Mapping[str, Any] | None) -> Logger | None:
-    if logger is None:
-        return None
-    return Logger(logger.get("mode") or "all", logger.get("url"), tuple(logger.get("metadataHeaders") or ()))
+def _logger(spec: Mapping[str, Any]) -> Logger | None:
+    """The predictor's, else the transformer's: with both, each prediction would be in the log twice."""
+    for kind in ("predictor", "transformer"):
+        logger = (spec.get(kind) or {}).get("logger")
+        if logger is not None:
+            headers = tuple(logger.get("metadataHeaders") or ())
+            component = kind if kind in COMPONENTS else ""
+            return Logger(logger.get("mode") or "all", logger.get("url"), headers, component)
+    return None
 
 
 def _env(model: Mapping[str, Any]) -> dict[str, str]:

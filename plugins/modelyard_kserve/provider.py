@@ -32,6 +32,8 @@ from modelyard_kserve.local import tokens, told
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.conditions import events
 from modelyard_kserve.local.desired import Desired
+from modelyard_kserve.local.envoy import cluster_of
+from modelyard_kserve.local.parts import entry_of
 from modelyard_kserve.local.replicas import RECORDS
 from modelyard_kserve.manifest import Manifest
 from modelyard_kserve.storage.findings import addresses
@@ -105,7 +107,7 @@ class KserveServer:
         service = self._context.services.get(SERVICE)
         if service is None or service.status != "running":
             return []
-        names = {revision.name for revision in wanted.revisions}
+        names = {cluster_of(one.name, entry_of(one)): one.name for one in wanted.revisions}
         admin = Admin(states.run_folder(self._context.state) / "admin.sock")
         try:
             found = by_envoy(admin.answered(), names)
@@ -118,7 +120,7 @@ class KserveServer:
                 f"Envoy does not say what it counted: {fault}",
                 "modelyard logs serving",
             ) from None
-        return found
+        return [replace(one, revision=names[one.revision]) for one in found]
 
     def services(self) -> Sequence[ServiceSpec]:
         """See `Server.services`: one controller for all of them."""
@@ -197,6 +199,7 @@ class KserveServer:
         # To fetch may take long, and others wait for the lock; what an alias means is asked while they do.
         registered = manifest.storage_uri.startswith("models:/")
         fetched = None if registered else revising.found(manifest, self._context, console.doing)
+        components = revising.around(manifest, self._context, console.doing)
         with self._locked(manifest.name):
             found = fetched or revising.found(manifest, self._context)
             console.doing(f"waiting for {manifest.name} to load")
@@ -204,7 +207,7 @@ class KserveServer:
             manifest = replace(manifest, storage_uri=shown(manifest.storage_uri), notes=notes)
             before = states.load(self._at(manifest.name))
             settled = before.settled(self._ready(before)) if before else None
-            revision = revising.revision(manifest, settled, found, self._context, trust=trust)
+            revision = revising.revision(manifest, settled, found, components, self._context, trust=trust)
             if keep_split and settled and revision is settled.newest:
                 # Nothing moved: what `traffic` said since is still so.
                 manifest = replace(manifest, canary=settled.canary)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from modelyard.digests import model_digest
 from modelyard.errors import ConfigError
@@ -13,9 +14,10 @@ from modelyard.records import now
 from modelyard.stages import StageContext
 from modelyard_kserve.commands import own_code
 from modelyard_kserve.config import KserveSettings
-from modelyard_kserve.local.desired import Desired, Wanted
+from modelyard_kserve.local.desired import Component, Desired, Wanted
 from modelyard_kserve.manifest import Manifest
 from modelyard_kserve.storage import Resolved, resolve
+from modelyard_kserve.storage.uris import shown
 from modelyard_kserve.trust import trust_of, written
 
 #: Revisions that are remembered; older ones can't get traffic any more.
@@ -36,8 +38,39 @@ def found(
     return Resolved(code or context.root, model_digest(code) if code else "")
 
 
+def around(
+    manifest: Manifest, context: StageContext, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, Component]:
+    """The components of the manifest with the files that they run.
+
+    Raises:
+        ModelyardError: see `modelyard_kserve.storage.resolve`.
+    """
+    made = {}
+    for kind, component in manifest.components.items():
+        code = own_code(shlex.split(component.command), context.root)
+        digest = model_digest(code) if code else ""
+        files = Resolved(code or context.root, digest)
+        if component.storage_uri:
+            files = resolve(component.storage_uri, context, progress)
+        made[kind] = replace(
+            component,
+            code=digest,
+            path=str(files.path),
+            digest=files.digest,
+            storage_uri=shown(component.storage_uri),
+        )
+    return made
+
+
 def revision(
-    manifest: Manifest, before: Desired | None, files: Resolved, context: StageContext, *, trust: bool
+    manifest: Manifest,
+    before: Desired | None,
+    files: Resolved,
+    components: Mapping[str, Component],
+    context: StageContext,
+    *,
+    trust: bool,
 ) -> Wanted:
     """The revision that the manifest asks for: the newest one again if nothing of it changed.
 
@@ -45,6 +78,7 @@ def revision(
         manifest: what is applied.
         before: the endpoint as it was to be.
         files: what is served.
+        components: what stands around it.
         context: the provider's.
         trust: somebody consents to these files.
 
@@ -52,7 +86,10 @@ def revision(
         ConfigError: `custom-untrusted`: it runs others' code, and nobody consented to that.
     """
     settings: KserveSettings = context.settings or KserveSettings()  # type: ignore[call-arg,unused-ignore]
-    code = _own_code(manifest, before, context.root, trusted=trust or settings.trust_pickle)
+    trusted = trust or settings.trust_pickle or _consented(manifest, before, "")
+    code = _own_code(manifest.command, context.root, trusted=trusted)
+    for component in components.values():
+        _own_code(shlex.split(component.command), context.root, trusted=trusted)
     trusted_by = trust_of(
         registered=files.trusted,
         by_settings=settings.trust_pickle,
@@ -79,15 +116,15 @@ def revision(
         limits=dict(manifest.limits),
         command=shlex.join(manifest.command),
         code=model_digest(code) if code else "",
+        components=dict(components),
     )
     newest = before.newest if before else None
-    same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (
-        made.key,
-        made.model,
-        made.version,
-        made.spec_digest,
-    )
+    same = newest is not None and _identity(newest) == _identity(made)
     return newest if same and newest is not None else made
+
+
+def _identity(revision: Wanted) -> tuple[Any, ...]:
+    return (revision.key, revision.model, revision.version, revision.spec_digest, revision.components)
 
 
 def desired(manifest: Manifest, before: Desired | None, revision: Wanted, *, guarded: bool) -> Desired:
@@ -131,15 +168,15 @@ def desired(manifest: Manifest, before: Desired | None, revision: Wanted, *, gua
     return before if changed == before else replace(changed, generation=before.generation + 1)
 
 
-def _own_code(manifest: Manifest, before: Desired | None, root: Path, *, trusted: bool) -> Path | None:
-    """The project's code that a custom predictor runs; code of others runs if somebody said so."""
-    if not manifest.command:
+def _own_code(command: Sequence[str], root: Path, *, trusted: bool) -> Path | None:
+    """The project's code that a command runs; code of others runs if somebody said so."""
+    if not command:
         return None
-    code = own_code(manifest.command, root)
-    if code is None and not trusted and not _consented(manifest, before, ""):
+    code = own_code(command, root)
+    if code is None and not trusted:
         raise ConfigError(
             "custom-untrusted",
-            f"'{shlex.join(manifest.command)[:200]}' runs no file of the project",
+            f"'{shlex.join(command)[:200]}' runs no file of the project",
             "put the code into the project's folder, or consent to this command: endpoints apply --trust",
         )
     return code

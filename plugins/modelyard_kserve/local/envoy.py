@@ -11,18 +11,22 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from modelyard.errors import MissingRequirementError
 from modelyard.state import write_json
 from modelyard_kserve.local import grpc_routes
+from modelyard_kserve.local.activator import CLUSTER_HEADER
 from modelyard_kserve.local.grpc_status import SERVICE
+from modelyard_kserve.local.messages import UNLOGGED_HEADER
 
 HOST = "127.0.0.1"
 #: Request header with a whole number that decides the split instead of chance; for tests.
 SPLIT_HEADER = "x-modelyard-split"
+#: KServe's rule for what the explainer answers.
+_EXPLAIN = {"name": ":path", "string_match": {"safe_regex": {"regex": r".*/v1/models/[^/?]+:explain(\?.*)?"}}}
 _TYPES = "type.googleapis.com/envoy"
 _HEADERS_SECONDS, _IDLE_SECONDS = 15, 3600
 #: Connections from callers at once, and requests to one revision that may wait for a connection.
@@ -72,18 +76,61 @@ class Share:
     model: str
     version: str
     percent: int
+    #: Who of the revision answers, where it is not its predictor.
+    component: str = ""
+    #: What it answers is no prediction that somebody asked for: an explainer tries things out.
+    logged: bool = True
+
+    @property
+    def cluster(self) -> str:
+        """What Envoy calls those who answer."""
+        return cluster_of(self.revision, self.component)
+
+
+def cluster_of(revision: str, component: str = "") -> str:
+    """What Envoy and the activator call those who answer for a revision, or for a component of it."""
+    return f"{revision}-{component}" if component else revision
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Where a component asks the predictor of its revision; `timeout` and `token` as in `Route`."""
+
+    path: str
+    shares: tuple[Share, ...]
+    timeout: float = 300.0
+    token: str | None = None
+
+    @property
+    def authority(self) -> str:
+        """The same for gRPC, whose paths are fixed. No endpoint's host name is like it."""
+        return authority_of(self.path)
+
+
+def authority_of(path: str) -> str:
+    """See `Inner.authority`.
+
+    Example:
+        >>> authority_of("/serving/default/late/late-00001/predictor")
+        'serving.default.late.late-00001.predictor'
+    """
+    return path.strip("/").replace("/", ".")
 
 
 @dataclass(frozen=True)
 class Route:
     """An endpoint: its names and who answers. `timeout` is in seconds. `token` is asked of callers; None:
-    anybody may ask; empty: nobody knows it."""
+    anybody may ask; empty: nobody knows it. `explainers` answer `:explain`; none: who answers everything.
+    `inner` is where its components ask its predictors."""
 
     name: str
     namespace: str
     shares: tuple[Share, ...]
     timeout: float = 300.0
     token: str | None = None
+    explainers: tuple[Share, ...] = ()
+    explain_timeout: float = 300.0
+    inner: tuple[Inner, ...] = ()
 
     @property
     def path(self) -> str:
@@ -249,7 +296,18 @@ def _routes(routing: Routing) -> list[dict[str, Any]]:
         }
         for route in routing.routes
     ]
-    by_path = [made for route in routing.routes for made in _guarded(route, f"{route.path}/")]
+    inner = [one for route in routing.routes for one in route.inner]
+    hosts += [
+        {
+            "name": one.authority,
+            "domains": [one.authority, f"{one.authority}:*"],
+            "routes": _guarded(one, "/"),
+        }
+        for one in inner
+    ]
+    # Those that are inside of others come first.
+    everybody: list[Inner | Route] = [*inner, *routing.routes]
+    by_path = [made for one in everybody for made in _guarded(one, f"{one.path}/")]
     pages = [
         {"match": {"path": path}, "route": {"cluster": _PAGES, "timeout": "15s"}}
         for path in ("/", "/metrics")
@@ -270,10 +328,17 @@ def _health() -> dict[str, Any]:
     return {"match": {"path": "/healthz"}, "direct_response": {"status": 200}}
 
 
-def _guarded(route: Route, prefix: str) -> list[dict[str, Any]]:
+def _guarded(route: Route | Inner, prefix: str) -> list[dict[str, Any]]:
     """The route; where it asks for a token, only for callers who have it: others are told so."""
+    found = [_route(route, prefix)]
+    within = isinstance(route, Route) and bool(route.inner)
+    if isinstance(route, Route) and route.explainers:
+        found.insert(
+            0, _route(replace(route, shares=route.explainers, timeout=route.explain_timeout), prefix)
+        )
+        found[0]["match"]["headers"] = [_EXPLAIN]
     if route.token is None:
-        return [_route(route, prefix)]
+        return found
     refusal = {
         "match": {"prefix": prefix},
         "direct_response": {"status": 401, "body": {"inline_string": _NO_TOKEN}},
@@ -281,14 +346,15 @@ def _guarded(route: Route, prefix: str) -> list[dict[str, Any]]:
     }
     if not route.token:
         return [refusal]
-    allowed = _route(route, prefix)
     known = {"name": "authorization", "string_match": {"exact": f"Bearer {route.token}"}}
-    allowed["match"]["headers"] = [known]
-    allowed["request_headers_to_remove"] = ["authorization"]  # it is none of the model's business
-    return [allowed, refusal]
+    for allowed in found:
+        allowed["match"]["headers"] = [*allowed["match"].get("headers", ()), known]
+        if not within:  # it is none of the model's business; a component passes it on to the predictor
+            allowed["request_headers_to_remove"] = ["authorization"]
+    return [*found, refusal]
 
 
-def _route(route: Route, prefix: str) -> dict[str, Any]:
+def _route(route: Route | Inner, prefix: str) -> dict[str, Any]:
     return {
         "match": {"prefix": prefix},
         "route": {
@@ -323,10 +389,13 @@ def _weighted(share: Share) -> dict[str, Any]:
         "x-modelyard-version": share.version,
         "x-modelyard-revision": share.revision,
     }
+    asked = {**said, CLUSTER_HEADER: share.cluster}
+    if not share.logged:
+        asked[UNLOGGED_HEADER] = "yes"
     return {
-        "name": share.revision,
+        "name": share.cluster,
         "weight": share.percent,
-        "request_headers_to_add": [_header(key, value) for key, value in said.items()],
+        "request_headers_to_add": [_header(key, value) for key, value in asked.items()],
         "response_headers_to_add": [_header(key, value) for key, value in said.items()],
     }
 
@@ -340,8 +409,10 @@ def _header(key: str, value: str) -> dict[str, Any]:
 
 
 def routed(routing: Routing) -> set[str]:
-    """The revisions that get traffic."""
-    return {share.revision for route in routing.routes for share in route.shares}
+    """Everybody whom routes name."""
+    found = [share for route in routing.routes for share in (*route.shares, *route.explainers)]
+    found += [share for route in routing.routes for inner in route.inner for share in inner.shares]
+    return {share.cluster for share in found}
 
 
 def _revisions(routing: Routing) -> list[str]:

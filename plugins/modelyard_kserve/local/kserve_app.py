@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from modelyard_kserve.local import answers, by_name, v2
+from modelyard_kserve.local import answers, by_name, upstream, v2
 from modelyard_kserve.local.messages import Answer, Request
 
 _BINARY = "inference-header-content-length"
@@ -153,7 +154,8 @@ class KserveApp:
         if inspect.iscoroutinefunction(called):
             return await function(*given)
         loop = asyncio.get_running_loop()
-        said = await loop.run_in_executor(self._thread, functools.partial(function, *given))
+        within = contextvars.copy_context()  # in it KServe keeps the predictor's address
+        said = await loop.run_in_executor(self._thread, functools.partial(within.run, function, *given))
         return await said if inspect.isawaitable(said) else said
 
     async def _guarded(self, answering: Any) -> Answer:
@@ -169,6 +171,9 @@ class KserveApp:
         except (_NotReady, ModelNotReady) as fault:
             return Answer.error(503, _sentence(fault))
         except Exception as fault:
+            passed_on = upstream.answer_of(fault)
+            if passed_on is not None:
+                return passed_on
             status = getattr(fault, "status_code", None)  # an HTTPException of FastAPI or Starlette
             if isinstance(status, int) and 400 <= status < 600:
                 said = getattr(fault, "detail", "") or _sentence(fault)
