@@ -157,11 +157,16 @@ def _locally(spec: Mapping[str, Any]) -> Iterator[Said]:
     for kind in COMPONENTS:
         if spec.get(kind):
             yield from _component_locally(("spec", kind), spec[kind], spec)
-    if spec.get("canary"):
-        hint = "use spec.predictor.canaryTrafficPercent"
-        yield Said(("spec", "canary"), f"is for KServe's Standard mode; {hint}")
-    at = ("spec", "predictor")
-    predictor = spec["predictor"]
+    canaries = spec.get("canary") or []
+    if canaries and spec["predictor"].get("canaryTrafficPercent") is not None:
+        message = "stands beside spec.predictor.canaryTrafficPercent, which says something else"
+        yield Said(("spec", "canary"), message, hint="leave one of them out")
+    yield from _predictor_locally(("spec", "predictor"), spec["predictor"])
+    for place, canary in enumerate(canaries):
+        yield from _predictor_locally(("spec", "canary", place, "predictor"), canary["predictor"])
+
+
+def _predictor_locally(at: Place, predictor: Mapping[str, Any]) -> Iterator[Said]:
     if predictor.get("storageUris"):
         message = "mounts places side by side into a container, which local processes don't have"
         yield Said((*at, "storageUris"), message, hint="name one place: spec.predictor.model.storageUri")

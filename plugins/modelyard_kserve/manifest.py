@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from modelyard.errors import ConfigError
 from modelyard.kube.quantities import quantity
 from modelyard.manifests import text_of
 from modelyard_kserve.commands import COMPONENTS, command_of, container_of
-from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted, invalid
+from modelyard_kserve.documents import Document, Place, Said, Unreadable, documents, dotted, invalid
 from modelyard_kserve.effects import REQUIREMENTS, WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
 from modelyard_kserve.local.desired import Component
@@ -58,6 +58,7 @@ class Manifest:
         components: its `transformer` and `explainer`, whose files are not looked at yet.
         spec_digest: identifies everything that makes a new revision when it changes.
         notes: what the file says that this target does not do.
+        canaries: predictors beside the one.
     """
 
     text: str
@@ -79,6 +80,15 @@ class Manifest:
     own_requirements: bool = False
     limits: Mapping[str, float] = field(default_factory=dict)
     components: Mapping[str, Component] = field(default_factory=dict)
+    canaries: tuple[CanaryManifest, ...] = ()
+
+
+@dataclass(frozen=True)
+class CanaryManifest:
+    """One of `spec.canary`: its predictor as a manifest, and its percent of the traffic."""
+
+    manifest: Manifest
+    percent: int
 
 
 def locally(_: Mapping[str, Any]) -> Mode:
@@ -127,37 +137,55 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         raise _refused(document, said)
     value = _with_model(document.value)
     predictor = value["spec"]["predictor"]
+    made = _of_predictor(document, value, predictor, ("spec", "predictor"), mode)
+    canaries = []
+    for place, one in enumerate(value["spec"].get("canary") or () if mode == "local" else ()):
+        at = ("spec", "canary", place, "predictor")
+        beside = _of_predictor(document, value, one["predictor"], at, mode)
+        canaries.append(CanaryManifest(beside, one.get("trafficPercent") or 0))
+    return replace(
+        made,
+        text=text,
+        namespace=value["metadata"].get("namespace") or namespace or "default",
+        notes=tuple(notes),
+        canaries=tuple(canaries),
+    )
+
+
+def _of_predictor(
+    document: Document, value: Mapping[str, Any], predictor: Mapping[str, Any], at: Place, mode: Mode
+) -> Manifest:
+    """What one predictor of the document asks for."""
     model = predictor.get("model")
     command: tuple[str, ...] = ()
     if not model and mode == "local":
         model, command = _custom(predictor)
     if not model:
-        raise _refused(document, _NO_MODEL)
+        raise _refused(document, Said((*at, *_NO_MODEL.place[2:]), _NO_MODEL.message))
     storage_uri = (asked_for(model) if mode == "local" else model.get("storageUri")) or ""
     if not storage_uri and not command:  # KServe takes images that bring their model along
-        raise _refused(document, _NO_ADDRESS)
+        raise _refused(document, Said((*at, *_NO_ADDRESS.place[2:]), _NO_ADDRESS.message))
     spec = value["spec"]
     components = {
-        kind: _component(document, kind, spec[kind])
+        kind: _component(document, spec[kind], ("spec", kind))
         for kind in COMPONENTS
         if mode == "local" and spec.get(kind)
     }
     return Manifest(
-        text=text,
+        text="",
         document=value,
         mode=mode,
         name=value["metadata"]["name"],
-        namespace=value["metadata"].get("namespace") or namespace or "default",
+        namespace="",
         storage_uri=storage_uri,
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
-        scaling=_scaling(document, "predictor", predictor, model),
+        scaling=_scaling(document, predictor, model, at),
         timeout=float(predictor.get("timeout") or _TIMEOUT),
         concurrency=predictor.get("containerConcurrency") or 0,
         logger=_logger(spec),
         env=_env(model),
-        spec_digest=_spec_digest(spec),
-        notes=tuple(notes),
+        spec_digest=_spec_digest(spec, predictor),
         command=command,
         limits=limits_of(model) if mode == "local" else {},
         components=components,
@@ -169,13 +197,13 @@ _NO_ADDRESS = Said(("spec", "predictor", "model", "storageUri"), "is missing: wh
 _NO_MODEL = Said(("spec", "predictor", "model"), "is missing: a container's image is not ours to verify")
 
 
-def _spec_digest(spec: Mapping[str, Any]) -> str:
-    predictor = {k: v for k, v in spec["predictor"].items() if k != "canaryTrafficPercent"}
+def _spec_digest(spec: Mapping[str, Any], predictor: Mapping[str, Any]) -> str:
+    alone = {k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}
     around = {kind: spec[kind] for kind in COMPONENTS if spec.get(kind)}
-    return digest_of([predictor, around] if around else predictor)
+    return digest_of([alone, around] if around else alone)
 
 
-def _component(document: Document, kind: str, component: Mapping[str, Any]) -> Component:
+def _component(document: Document, component: Mapping[str, Any], at: Place) -> Component:
     model, command = _custom(component)
     return Component(
         command=shlex.join(command),
@@ -184,7 +212,7 @@ def _component(document: Document, kind: str, component: Mapping[str, Any]) -> C
         limits=limits_of(model),
         timeout=float(component.get("timeout") or _TIMEOUT),
         concurrency=component.get("containerConcurrency") or 0,
-        scaling=_scaling(document, kind, component, model),
+        scaling=_scaling(document, component, model, at),
     )
 
 
@@ -199,11 +227,19 @@ def _custom(predictor: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
 
 def _with_model(value: Mapping[str, Any]) -> dict[str, Any]:
     """The document with `model` instead of the older ways to write it, as KServe itself reads them."""
-    predictor = dict(value["spec"]["predictor"])
+    spec = dict(value["spec"])
+    spec["predictor"] = _modern(spec["predictor"])
+    if spec.get("canary"):
+        spec["canary"] = [{**one, "predictor": _modern(one["predictor"])} for one in spec["canary"]]
+    return {**value, "spec": spec}
+
+
+def _modern(predictor: Mapping[str, Any]) -> dict[str, Any]:
     (name,) = implementations(predictor)
-    if name in LEGACY:
-        predictor["model"] = {"modelFormat": {"name": name}, **predictor.pop(name)}
-    return {**value, "spec": {**value["spec"], "predictor": predictor}}
+    if name not in LEGACY:
+        return dict(predictor)
+    rest = {key: value for key, value in predictor.items() if key != name}
+    return {**rest, "model": {"modelFormat": {"name": name}, **predictor[name]}}
 
 
 def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:
@@ -225,7 +261,7 @@ def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:
 
 
 def _scaling(
-    document: Document, kind: str, component: Mapping[str, Any], model: Mapping[str, Any]
+    document: Document, component: Mapping[str, Any], model: Mapping[str, Any], at: Place
 ) -> Scaling:
     annotations = document.value["metadata"].get("annotations") or {}
     asked = (model.get("resources") or {}).get("requests") or {}
@@ -233,7 +269,7 @@ def _scaling(
         cores, memory = (quantity(asked.get(what, given)) for what, given in _ASKED.items())
     except ValueError as fault:
         what = "model" if component.get("model") else "containers"
-        place = ("spec", kind, what, "resources", "requests")
+        place = (*at, what, "resources", "requests")
         raise _refused(document, Said(place, str(fault))) from None
     least = 1 if component.get("minReplicas") is None else component["minReplicas"]
     metric = component.get("scaleMetric") or "concurrency"

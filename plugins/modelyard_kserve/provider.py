@@ -107,7 +107,7 @@ class KserveServer:
         service = self._context.services.get(SERVICE)
         if service is None or service.status != "running":
             return []
-        names = {cluster_of(one.name, entry_of(one)): one.name for one in wanted.revisions}
+        names = {cluster_of(one.name, entry_of(one)): one.name for one in wanted.everything}
         admin = Admin(states.run_folder(self._context.state) / "admin.sock")
         try:
             found = by_envoy(admin.answered(), names)
@@ -144,8 +144,11 @@ class KserveServer:
     def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
         """See `Server.lint`."""
         found = mode_named(mode or "local")
-        more = addresses(text, where, self._settings) if found == "local" else []
-        return [*lint(text, where, lambda _: found), *more]
+        said = lint(text, where, lambda _: found)
+        if found == "local":
+            wrong = {(one.line, one.field) for one in said}
+            said += [a for a in addresses(text, where, self._settings) if (a.line, a.field) not in wrong]
+        return said
 
     def reconcile(self, name: str, *, wait: bool = True) -> Endpoint:
         """See `Server.reconcile`."""
@@ -208,10 +211,14 @@ class KserveServer:
             before = states.load(self._at(manifest.name))
             settled = before.settled(self._ready(before)) if before else None
             revision = revising.revision(manifest, settled, found, components, self._context, trust=trust)
+            canaries = revising.canaries(
+                manifest, settled, revision.number, components, self._context, trust=trust
+            )
             if keep_split and settled and revision is settled.newest:
                 # Nothing moved: what `traffic` said since is still so.
                 manifest = replace(manifest, canary=settled.canary)
-            wanted = revising.desired(manifest, settled, revision, guarded=self._guarded(manifest))
+            made = revising.desired(manifest, settled, revision, guarded=self._guarded(manifest))
+            wanted = revising.beside(made, canaries, settled)
             if self._failed(wanted):  # perhaps the package that it lacked is there now
                 wanted = replace(wanted, generation=wanted.generation + 1)
             if wanted != before:
@@ -221,6 +228,12 @@ class KserveServer:
     @staticmethod
     def _before(wanted: Desired) -> int:
         """The revision that shares traffic with the newest: the one rolled out before it."""
+        if wanted.canaries:
+            raise UsageError(
+                "split-by-file",
+                f"the canaries of '{wanted.name}' stand in its file, with what they get",
+                "change their trafficPercent there, and apply it",
+            )
         if wanted.rolled_out != wanted.newest.number:
             return wanted.rolled_out
         if len(wanted.revisions) < 2:
@@ -293,7 +306,7 @@ class KserveServer:
         current = states.load(self._at(wanted.name))
         if current is not None and current.created != wanted.created:
             current = None  # and made anew
-        if current is None or not wanted.needed <= {current.newest.number, current.rolled_out}:
+        if current is None or not wanted.needed <= {revision.number for revision in current.wanted}:
             by = "deleted" if current is None else f"changed to {current.newest.name}"
             raise ConflictError(
                 "endpoint-changed",
@@ -354,7 +367,7 @@ class KserveServer:
         if wanted is None:
             return {}
         seen = states.observed(self._at(wanted.name))["revisions"]
-        return {r.number: bool(seen.get(str(r.number), {}).get("ready")) for r in wanted.revisions}
+        return {r.number: bool(seen.get(str(r.number), {}).get("ready")) for r in wanted.everything}
 
     def _desired(self, name: str) -> Desired:
         found = states.load(self._at(name)) if name and "/" not in name else None

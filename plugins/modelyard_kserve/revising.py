@@ -14,7 +14,7 @@ from modelyard.records import now
 from modelyard.stages import StageContext
 from modelyard_kserve.commands import own_code
 from modelyard_kserve.config import KserveSettings
-from modelyard_kserve.local.desired import Component, Desired, Wanted
+from modelyard_kserve.local.desired import Canary, Component, Desired, Wanted
 from modelyard_kserve.manifest import Manifest
 from modelyard_kserve.storage import Resolved, resolve
 from modelyard_kserve.storage.uris import shown
@@ -85,39 +85,8 @@ def revision(
     Raises:
         ConfigError: `custom-untrusted`: it runs others' code, and nobody consented to that.
     """
-    settings: KserveSettings = context.settings or KserveSettings()  # type: ignore[call-arg,unused-ignore]
-    trusted = trust or settings.trust_pickle or _consented(manifest, before, "")
-    code = _own_code(manifest.command, context.root, trusted=trusted)
-    for component in components.values():
-        _own_code(shlex.split(component.command), context.root, trusted=trusted)
-    trusted_by = trust_of(
-        registered=files.trusted,
-        by_settings=settings.trust_pickle,
-        consented=trust or _consented(manifest, before, files.digest),
-    )
-    number = before.newest.number + 1 if before else 1
-    made = Wanted(
-        number=number,
-        name=f"{manifest.name}-{number:05d}",
-        model=files.model or manifest.name,
-        version=files.version,
-        path=str(files.path),
-        digest=files.digest,
-        storage_uri=manifest.storage_uri,
-        spec_digest=manifest.spec_digest,
-        created=now().isoformat(),
-        env=dict(manifest.env),
-        trust_pickle=bool(trusted_by),
-        trusted_by=trusted_by,
-        timeout=manifest.timeout,
-        concurrency=manifest.concurrency,
-        model_format=manifest.model_format,
-        own_requirements=manifest.own_requirements,
-        limits=dict(manifest.limits),
-        command=shlex.join(manifest.command),
-        code=model_digest(code) if code else "",
-        components=dict(components),
-    )
+    number = max(one.number for one in before.everything) + 1 if before else 1
+    made = _made(manifest, before, files, components, context, number, trust=trust)
     newest = before.newest if before else None
     same = newest is not None and _identity(newest) == _identity(made)
     return newest if same and newest is not None else made
@@ -125,6 +94,55 @@ def revision(
 
 def _identity(revision: Wanted) -> tuple[Any, ...]:
     return (revision.key, revision.model, revision.version, revision.spec_digest, revision.components)
+
+
+def canaries(
+    manifest: Manifest,
+    before: Desired | None,
+    newest: int,
+    components: Mapping[str, Component],
+    context: StageContext,
+    *,
+    trust: bool,
+) -> tuple[Canary, ...]:
+    """The revisions of `spec.canary`, each the one that was there if nothing of it changed.
+
+    Args:
+        manifest: what is applied.
+        before: the endpoint as it was to be.
+        newest: the number of the revision that the predictor asks for; theirs follow.
+        components: what stands around each of them.
+        context: the provider's.
+        trust: somebody consents to these files.
+
+    Raises:
+        ModelyardError: as `found` and `revision`.
+    """
+    known = {one.revision.key: one.revision for one in before.canaries} if before else {}
+    last = max([newest, *(r.number for r in before.everything)] if before else [newest])
+    made = []
+    for one in manifest.canaries:
+        files = found(one.manifest, context)
+        asked = replace(one.manifest, storage_uri=shown(one.manifest.storage_uri))
+        fresh = _made(asked, before, files, components, context, last + 1, trust=trust)
+        same = known.get(fresh.key)
+        if same is None or (same.model, same.version, same.components) != (
+            fresh.model,
+            fresh.version,
+            fresh.components,
+        ):
+            last += 1
+            same = fresh
+        made.append(Canary(same, one.percent, max(one.manifest.scaling.least, 1)))
+    return tuple(made)
+
+
+def beside(made: Desired, others: tuple[Canary, ...], before: Desired | None) -> Desired:
+    """The endpoint with its canaries."""
+    if made.canaries == others:
+        return made
+    generation = made.generation if before is None or made != before else made.generation + 1
+    return replace(made, canaries=others, generation=generation)
 
 
 def desired(manifest: Manifest, before: Desired | None, revision: Wanted, *, guarded: bool) -> Desired:
@@ -166,6 +184,50 @@ def desired(manifest: Manifest, before: Desired | None, revision: Wanted, *, gua
         guarded=guarded,
     )
     return before if changed == before else replace(changed, generation=before.generation + 1)
+
+
+def _made(
+    manifest: Manifest,
+    before: Desired | None,
+    files: Resolved,
+    components: Mapping[str, Component],
+    context: StageContext,
+    number: int,
+    *,
+    trust: bool,
+) -> Wanted:
+    settings: KserveSettings = context.settings or KserveSettings()  # type: ignore[call-arg,unused-ignore]
+    trusted = trust or settings.trust_pickle or _consented(manifest, before, "")
+    code = _own_code(manifest.command, context.root, trusted=trusted)
+    for component in components.values():
+        _own_code(shlex.split(component.command), context.root, trusted=trusted)
+    trusted_by = trust_of(
+        registered=files.trusted,
+        by_settings=settings.trust_pickle,
+        consented=trust or _consented(manifest, before, files.digest),
+    )
+    return Wanted(
+        number=number,
+        name=f"{manifest.name}-{number:05d}",
+        model=files.model or manifest.name,
+        version=files.version,
+        path=str(files.path),
+        digest=files.digest,
+        storage_uri=manifest.storage_uri,
+        spec_digest=manifest.spec_digest,
+        created=now().isoformat(),
+        env=dict(manifest.env),
+        trust_pickle=bool(trusted_by),
+        trusted_by=trusted_by,
+        timeout=manifest.timeout,
+        concurrency=manifest.concurrency,
+        model_format=manifest.model_format,
+        own_requirements=manifest.own_requirements,
+        limits=dict(manifest.limits),
+        command=shlex.join(manifest.command),
+        code=model_digest(code) if code else "",
+        components=dict(components),
+    )
 
 
 def _own_code(command: Sequence[str], root: Path, *, trusted: bool) -> Path | None:

@@ -198,6 +198,7 @@ def _canaries(spec: Mapping[str, Any], mode: str) -> Iterator[Said]:
         elif name in seen:
             yield Said((*at, "predictor", "name"), f"{name!r} stands there twice")
         seen.add(name)
+        yield from _implementation((*at, "predictor"), predictor)
         for refused in _NOT_IN_CANARIES:
             if predictor.get(refused) is not None:
                 yield Said((*at, "predictor", refused), "is not for canaries: their replicas are fixed")

@@ -178,11 +178,11 @@ def events(folder: Path) -> list[Event]:
 def changes(desired: Desired, before: _State, after: _State) -> Iterator[tuple[str, str, str]]:
     """Type, reason and message of everything that is so now and was not before."""
     known = int(before.get("newest") or 0)
-    for revision in desired.revisions:
+    for revision in desired.everything:
         if revision.number > known:
             yield "Normal", "RevisionCreated", _made(revision)
     # Older revisions of the same model share its processes, and have nothing of their own to tell.
-    for revision in {one.key: one for one in desired.revisions}.values():
+    for revision in {one.key: one for one in desired.everything}.values():
         number = str(revision.number)
         if number in after["revisions"]:
             was = before["revisions"].get(number, {})

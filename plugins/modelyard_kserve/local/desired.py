@@ -94,6 +94,16 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """One of KServe's `spec.canary`: a revision beside the others, its percent of the traffic, and how many
+    replicas it has."""
+
+    revision: Wanted
+    percent: int
+    replicas: int
+
+
+@dataclass(frozen=True)
 class Desired:
     """An endpoint as commands want it; `generation` rises with every change.
 
@@ -114,19 +124,47 @@ class Desired:
     scaling: Scaling = field(default_factory=Scaling)
     #: Whoever asks must know the project's token.
     guarded: bool = False
+    canaries: tuple[Canary, ...] = ()
 
     @property
     def newest(self) -> Wanted:
         """The revision that was made last."""
         return self.revisions[-1]
 
+    @property
+    def everything(self) -> tuple[Wanted, ...]:
+        """All revisions, the canaries as well, the oldest first."""
+        return tuple(sorted((*self.revisions, *self._canaries), key=lambda revision: revision.number))
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """The revisions that need processes."""
+        return [self.newest, self.revision(self.rolled_out), *self._canaries]
+
+    @property
+    def _canaries(self) -> tuple[Wanted, ...]:
+        return tuple(canary.revision for canary in self.canaries)
+
     def revision(self, number: int) -> Wanted:
         """A revision by number."""
-        return next(r for r in self.revisions if r.number == number)
+        return next(r for r in self.everything if r.number == number)
+
+    def scaling_of(self, key: str) -> Scaling:
+        """How many replicas a model has; those of canaries are fixed."""
+        fixed = {one.revision.key: one.replicas for one in self.canaries}
+        if key not in fixed or key == self.newest.key:
+            return self.scaling
+        return replace(self.scaling, least=fixed[key], most=fixed[key])
 
     def split(self, ready: Mapping[int, bool]) -> dict[int, int]:
         """Percent of traffic per revision number, by Knative's rules: a revision that is not ready
-        gets nothing as long as the other one is."""
+        gets nothing as long as the other one is. Canaries that are ready get theirs first."""
+        theirs = {one.revision.number: one.percent for one in self.canaries if ready.get(one.revision.number)}
+        left = 100 - sum(theirs.values())
+        ours = {number: percent * left // 100 for number, percent in self._split(ready).items()}
+        return {number: percent for number, percent in {**ours, **theirs}.items() if percent}
+
+    def _split(self, ready: Mapping[int, bool]) -> dict[int, int]:
         newest, before = self.newest.number, self.rolled_out
         if newest == before:
             return {newest: 100}
@@ -139,8 +177,9 @@ class Desired:
 
     @property
     def needed(self) -> set[int]:
-        """The revisions that get traffic once all are ready."""
-        return set(self.split({revision.number: True for revision in self.revisions}))
+        """The revisions that shall be ready: those with traffic once all are, and canaries without any."""
+        traffic = self.split({revision.number: True for revision in self.everything})
+        return traffic.keys() | {one.number for one in self._canaries}
 
     def settled(self, ready: Mapping[int, bool]) -> Desired:
         """With the newest revision noted as rolled out, once it has all traffic."""
@@ -189,7 +228,8 @@ def load(folder: Path) -> Desired | None:
     try:
         revisions = tuple(_wanted(**revision) for revision in value.pop("revisions"))
         notes, scaling = tuple(value.pop("notes")), Scaling(**value.pop("scaling"))
-        made = Desired(**value, revisions=revisions, notes=notes, scaling=scaling)
+        canaries = tuple(Canary(_wanted(**one.pop("revision")), **one) for one in value.pop("canaries", ()))
+        made = Desired(**value, revisions=revisions, notes=notes, scaling=scaling, canaries=canaries)
         made.revision(made.rolled_out)
     except (AttributeError, KeyError, TypeError, StopIteration):
         raise CorruptStateError(

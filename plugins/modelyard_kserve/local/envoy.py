@@ -312,7 +312,7 @@ def _routes(routing: Routing) -> list[dict[str, Any]]:
         {"match": {"path": path}, "route": {"cluster": _PAGES, "timeout": "15s"}}
         for path in ("/", "/metrics")
     ]
-    in_grpc = {(r.namespace, r.name): _route(r, SERVICE) for r in routing.routes}
+    in_grpc = {(r.namespace, r.name): _guarded(r, SERVICE) for r in routing.routes}
     by_header = grpc_routes.routes(in_grpc)
     hosts.append({"name": "paths", "domains": ["*"], "routes": [_health(), *pages, *by_path, *by_header]})
     return [

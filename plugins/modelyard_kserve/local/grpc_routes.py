@@ -7,7 +7,7 @@ The paths of gRPC are fixed, so nothing in them says which endpoint is asked: it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from modelyard_kserve.local.grpc_status import CONTENT_TYPE, SERVICE
@@ -57,26 +57,30 @@ def _status(code: str) -> dict[str, Any]:
     }
 
 
-def routes(endpoints: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[dict[str, Any]]:
+def routes(endpoints: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """The routes of gRPC for callers that name no endpoint's host.
 
     Args:
-        endpoints: namespace and name -> the route of everything below `SERVICE`.
+        endpoints: namespace and name -> the routes of everything below `SERVICE`, in their order.
     """
     found = []
-    for (namespace, name), route in endpoints.items():
+    for (namespace, name), given in endpoints.items():
         alone = sum(other == name for _, other in endpoints) == 1
         names = [f"{namespace}/{name}", *([name] if alone else [])]
-        found += [_route(route, [_says(said)]) for said in names]
-    nothing_said = [{"name": HEADER, "present_match": True, "invert_match": True}]
+        found += [_route(route, _says(said)) for said in names for route in given]
+    nothing_said = {"name": HEADER, "present_match": True, "invert_match": True}
     if len(endpoints) == 1:
-        found += [_route(route, nothing_said) for route in endpoints.values()]
+        found += [_route(route, nothing_said) for given in endpoints.values() for route in given]
     return [*found, _nobody()]
 
 
-def _route(route: Mapping[str, Any], headers: list[dict[str, Any]]) -> dict[str, Any]:
-    action = {key: value for key, value in route["route"].items() if key != "prefix_rewrite"}
-    return {**route, "match": {"prefix": SERVICE, "headers": headers}, "route": action}
+def _route(route: Mapping[str, Any], header: Mapping[str, Any]) -> dict[str, Any]:
+    """The route for callers with such a header; what it asked for before, it still asks for."""
+    headers = [header, *route["match"].get("headers", ())]
+    made = {**route, "match": {"prefix": SERVICE, "headers": headers}}
+    if "route" in route:
+        made["route"] = {key: value for key, value in route["route"].items() if key != "prefix_rewrite"}
+    return made
 
 
 def _says(name: str) -> dict[str, Any]:

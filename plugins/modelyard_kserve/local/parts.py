@@ -51,7 +51,7 @@ def parts_of(desired: Desired, revision: Wanted, port: int) -> list[Part]:
         Part(revision, _program(desired, revision, kind, component, port), component.scaling)
         for kind, component in revision.components.items()
     ]
-    return [Part(revision, revision, desired.scaling), *around]
+    return [Part(revision, revision, desired.scaling_of(revision.key)), *around]
 
 
 def entry_of(revision: Wanted) -> str:
@@ -91,7 +91,7 @@ def route_of(desired: Desired, split: dict[int, int], token: str | None) -> Rout
                 revision.timeout,
                 token,
             )
-            for revision in desired.revisions
+            for revision in desired.everything
             for kind in revision.components
         ),
     )

@@ -75,7 +75,7 @@ class Service:
         """Care for the processes; `rung` names those for whom somebody waits, as Envoy calls them."""
         if self._desired is None:
             return
-        for revision in self._desired.revisions:
+        for revision in self._desired.everything:
             parts = self._parts(revision)
             # A component that is woken will ask the predictor at once.
             woken = {part.wanted.key for part in parts if part.cluster in rung}
@@ -107,7 +107,7 @@ class Service:
         if self._desired is None:
             return
         now, scalings = time.monotonic(), self._scalings()
-        parts = [part for revision in self._desired.revisions for part in self._parts(revision)]
+        parts = [part for revision in self._desired.everything for part in self._parts(revision)]
         for key, demand in self._demands.items():
             names = [part.cluster for part in parts if part.wanted.key == key]
             total = sum(counters.get(f"cluster.{name}.upstream_rq_total", 0) for name in names)
@@ -151,8 +151,7 @@ class Service:
         """What the revisions run that get traffic, or shall."""
         if self._desired is None:
             return []
-        revisions = {self._desired.newest.number: self._desired.newest}
-        revisions[self._desired.rolled_out] = self._desired.revision(self._desired.rolled_out)
+        revisions = {revision.number: revision for revision in self._desired.wanted}
         return [part for revision in revisions.values() for part in self._parts(revision)]
 
     def _scalings(self) -> dict[str, Scaling]:
@@ -206,7 +205,7 @@ class Service:
         split = self._desired.split(self._ready())
         return [
             (r.name, f"{r.model}/{r.version}", split.get(r.number, 0), self._state(r))
-            for r in reversed(self._desired.revisions)
+            for r in reversed(self._desired.everything)
             if r.number in split or r.key in self._sets
         ]
 
@@ -236,7 +235,7 @@ class Service:
         wanted = self._desired
         if wanted is None:
             return
-        for component in ("", *(kind for revision in wanted.revisions for kind in revision.components)):
+        for component in ("", *(kind for revision in wanted.everything for kind in revision.components)):
             said = None
             if wanted.logger and wanted.logger.get("component", "") == component:
                 said = {
@@ -252,7 +251,7 @@ class Service:
                 self._logging[component] = said
 
     def _with_processes(self) -> list[tuple[Part, ReplicaSet]]:
-        revisions = self._desired.revisions if self._desired is not None else ()
+        revisions = self._desired.everything if self._desired is not None else ()
         parts = [part for revision in revisions for part in self._parts(revision)]
         return [(p, replicas) for p in parts if (replicas := self._sets.get(p.wanted.key)) is not None]
 
@@ -285,7 +284,7 @@ class Service:
         assert self._desired is not None
         return {
             revision.number: bool(parts) and all(state["ready"] for state in parts.values())
-            for revision in self._desired.revisions
+            for revision in self._desired.everything
             for parts in (self._states(revision),)
         }
 
@@ -302,7 +301,7 @@ class Service:
                 "message": _message(parts),
                 **({"parts": parts} if len(parts) > 1 else {}),
             }
-            for revision in self._desired.revisions
+            for revision in self._desired.everything
             if (parts := self._states(revision))
         }
         seen = {"generation": self._desired.generation, "controller": os.getpid(), "revisions": revisions}

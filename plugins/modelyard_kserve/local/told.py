@@ -23,7 +23,7 @@ def endpoint_of(
         url: where it answers; None: its processes do not run, and what they said is over.
     """
     seen = told["revisions"] if url else {}
-    ready = {r.number: bool(seen.get(str(r.number), {}).get("ready")) for r in wanted.revisions}
+    ready = {r.number: bool(seen.get(str(r.number), {}).get("ready")) for r in wanted.everything}
     split = wanted.split(ready)
     stopped = () if url else ("not running: modelyard up",)
     return Endpoint(
@@ -33,7 +33,7 @@ def endpoint_of(
         storage_uri=wanted.storage_uri or wanted.newest.command,
         revisions=tuple(
             _revision(r, seen.get(str(r.number), {}), split.get(r.number, 0))
-            for r in reversed(wanted.revisions)
+            for r in reversed(wanted.everything)
         ),
         created=datetime.fromisoformat(wanted.created),
         message="; ".join([*stopped, *wanted.notes]),

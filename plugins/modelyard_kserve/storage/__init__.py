@@ -282,5 +282,5 @@ def _used(state: Path) -> Collection[str] | None:
             found = states.load(file.parent)
         except ModelyardError:
             return None
-        used |= {revision.digest for revision in found.revisions} if found else set()
+        used |= {revision.digest for revision in found.everything} if found else set()
     return used

@@ -11,7 +11,7 @@ import pytest
 
 from modelyard.errors import CorruptStateError
 from modelyard_kserve.local import desired as states
-from modelyard_kserve.local.desired import Desired, Wanted
+from modelyard_kserve.local.desired import Canary, Desired, Wanted
 
 
 def wanted(number: int, /, **changed: object) -> Wanted:
@@ -44,6 +44,27 @@ def endpoint(canary: int | None, *, rolled_out: int = 1, revisions: int = 2) -> 
 
 
 BOTH = {1: True, 2: True}
+
+
+@pytest.mark.parametrize(
+    ("ready", "split"),
+    [
+        ({1: True, 3: True, 4: True}, {1: 70, 3: 30}),
+        ({1: True, 4: True}, {1: 100}),
+        ({3: True}, {1: 70, 3: 30}),
+        ({}, {1: 100}),
+    ],
+)
+def test_canaries_that_are_ready_get_theirs_and_the_revision_of_the_file_the_rest(
+    ready: dict[int, bool], split: dict[int, int]
+) -> None:
+    beside = (Canary(wanted(3), 30, 2), Canary(wanted(4), 0, 1))
+    made = replace(endpoint(None, revisions=1), canaries=beside)
+    assert made.split(ready) == split
+    assert made.needed == {1, 3, 4}, "one without traffic shall be ready as well"
+    assert [revision.number for revision in made.everything] == [1, 3, 4]
+    assert made.scaling_of(wanted(3).key).most == 2
+    assert made.scaling_of(wanted(1).key) == made.scaling
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,11 @@ def test_knative_scales_by_cpu_where_its_class_says_so() -> None:
     ],
 )
 def test_canaries_beside_the_predictor(canaries: str, said: str) -> None:
-    assert told(f"{SERVICE}  canary: {canaries}\n", "Standard")[0][2].startswith(said)
+    model = ", sklearn: {storageUri: s3://a/b}"
+    text = f"{SERVICE}  canary: {canaries}\n".replace("name: a", "name: a" + model).replace(
+        "name: b", "name: b" + model
+    )
+    assert told(text, "Standard")[0][2].startswith(said)
 
 
 def test_a_component_that_runs_nothing() -> None:

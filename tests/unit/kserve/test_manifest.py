@@ -292,7 +292,12 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         ),
         (
             GOOD + "  canary: [{predictor: {name: next}}]\n",
-            "line 11: spec.canary: is for KServe's Standard mode",
+            "line 11: spec.canary[0].predictor.model: is missing",
+        ),
+        (
+            GOOD
+            + "    canaryTrafficPercent: 5\n  canary: [{predictor: {name: n, sklearn: {storageUri: m}}}]\n",
+            "line 12: spec.canary: stands beside spec.predictor.canaryTrafficPercent",
         ),
         (in_model("env: [{value: x}]"), "spec.predictor.model.env[0].name: None is not a name"),
         (in_model("env: [{name: A}, null]"), "spec.predictor.model.env[1]: is empty"),

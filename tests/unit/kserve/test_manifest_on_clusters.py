@@ -72,7 +72,10 @@ def test_all_traffic_for_the_newest_is_what_standard_mode_does_anyway() -> None:
     [("Standard", "gets no traffic from KServe 0.20"), ("Knative", "is for KServe's Standard mode")],
 )
 def test_canaries_beside_the_predictor_are_refused(mode: Mode, said: str) -> None:
-    text = GOOD + "  canary:\n  - predictor: {name: next}\n    trafficPercent: 10\n"
+    text = (
+        GOOD
+        + "  canary:\n  - predictor: {name: next, sklearn: {storageUri: s3://a/b}}\n    trafficPercent: 10\n"
+    )
     with pytest.raises(ConfigError, match=f"line 11: spec.canary: {said}"):
         read(text, mode)
 

@@ -121,6 +121,8 @@ def test_lint_says_what_an_address_means_here(project: Any) -> None:
     assert said("s3://models/late") == said("dvc://models/late?rev=v1") == said("runs:/abc/model") == []
     assert said("pvc://shelf/late") == ["error 8 no folder stands for the PersistentVolumeClaim 'shelf' here"]
     assert said("pvc://shelf/late", "knative") == []
+    (unknown,) = said("ftp://host/late")
+    assert unknown.startswith("error 8 'ftp' is no storage that KServe knows; known: s3://, gs://")
     assert said("https://ann:geheim@host/x.zip") == [
         "warning 8 holds a login, for everybody who reads the file"
     ]
