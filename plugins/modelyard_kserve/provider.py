@@ -29,10 +29,10 @@ from modelyard_kserve.counted import by_envoy
 from modelyard_kserve.lint import lint, mode_named
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local import tokens, told
+from modelyard_kserve.local.addresses import cluster_of
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.conditions import events
 from modelyard_kserve.local.desired import Desired
-from modelyard_kserve.local.envoy import cluster_of
 from modelyard_kserve.local.parts import entry_of
 from modelyard_kserve.local.replicas import RECORDS
 from modelyard_kserve.manifest import Manifest

@@ -170,6 +170,8 @@ class KserveApp:
             return Answer.error(404, _sentence(fault))
         except (_NotReady, ModelNotReady) as fault:
             return Answer.error(503, _sentence(fault))
+        except NotImplementedError as fault:
+            return Answer.error(501, _sentence(fault) or "the model does not do that")
         except Exception as fault:
             passed_on = upstream.answer_of(fault)
             if passed_on is not None:

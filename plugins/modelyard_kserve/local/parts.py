@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, replace
 
+from modelyard_kserve.local.addresses import Inner, Route, Share, cluster_of
 from modelyard_kserve.local.desired import Component, Desired, Wanted
-from modelyard_kserve.local.envoy import Inner, Route, Share, cluster_of
 from modelyard_kserve.local.scaling import Scaling
 
 #: Where a component finds the predictor of its revision. What an explainer asks there is not logged: it tries

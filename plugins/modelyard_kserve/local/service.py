@@ -13,9 +13,9 @@ from typing import Any
 from modelyard.state import write_json
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local import tokens
+from modelyard_kserve.local.addresses import Route
 from modelyard_kserve.local.conditions import Journal
 from modelyard_kserve.local.desired import Desired, Wanted
-from modelyard_kserve.local.envoy import Route
 from modelyard_kserve.local.forks import Forks
 from modelyard_kserve.local.load import Counted, Meter
 from modelyard_kserve.local.pages import Line

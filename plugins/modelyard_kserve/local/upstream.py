@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from modelyard_kserve.local.envoy import authority_of
+from modelyard_kserve.local.addresses import authority_of
 from modelyard_kserve.local.messages import Answer
 
 #: gRPC's code -> a status of HTTP; others are a 500.

@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from modelyard.errors import ModelyardError
+from modelyard.testing import EventCollector
+from modelyard_kserve.local import tokens
+
 #: As KServe's examples are written: `predict` is the one that asks the predictor.
 TRANSFORMER = """
 import argparse
@@ -146,3 +150,197 @@ def test_a_transformer_stands_before_the_predictor(project: Any, ask: Any) -> No
     assert (status, said) == (200, {"predictions": [[10.0, 20.0]], "protocol": "v1"})
     assert headers["x-modelyard-revision"] == "late-00001"
     assert headers["x-request-id"] == "one"
+
+
+def tensor(*numbers: float) -> dict[str, Any]:
+    return {"name": "x", "shape": [1, len(numbers)], "datatype": "FP64", "data": list(numbers)}
+
+
+@pytest.mark.parametrize("protocol", ["v2", "grpc-v2"])
+def test_the_predictor_is_asked_in_v2_and_in_grpc(project: Any, ask: Any, protocol: str) -> None:
+    # A registered model: ours speak gRPC, while custom classes are asked in REST alone.
+    file = service(
+        project, f"by-{protocol}", sklearn(project), transformer=halves(f"--predictor_protocol={protocol}")
+    )
+    made = project.server.apply(file, trust=True)
+    status, headers, said = ask(
+        made, f"/v2/models/by-{protocol}/infer", {"id": "7", "inputs": [tensor(10.0, 20.0)]}
+    )
+    assert (status, said["id"]) == (200, "7"), said
+    assert said["outputs"][0]["data"] == [15.0], "half of the sum"
+    assert headers["x-modelyard-revision"] == f"by-{protocol}-00001"
+    project.server.delete(f"by-{protocol}")
+
+
+def sklearn(project: Any) -> dict[str, Any]:
+    """A model that sums its two columns."""
+    import joblib
+    from sklearn.linear_model import LinearRegression
+
+    folder = project.context.root / "sums"
+    folder.mkdir(exist_ok=True)
+    model = LinearRegression(fit_intercept=False).fit([[1.0, 0.0], [0.0, 1.0]], [1.0, 1.0])
+    joblib.dump(model, folder / "model.joblib")
+    return {"model": {"modelFormat": {"name": "sklearn"}, "storageUri": str(folder)}}
+
+
+def test_an_explainer_asks_the_predictor_and_each_prediction_is_logged_once(
+    project: Any, ask: Any, within: Any
+) -> None:
+    with EventCollector() as collector:
+        sink = collector.url
+        predictor = {"containers": [container("doubles_it")], "logger": {"url": sink, "mode": "all"}}
+        made = project.server.apply(
+            service(
+                project,
+                "explained",
+                predictor,
+                transformer=halves(logger={"url": sink, "mode": "all"}),
+                explainer={"containers": [container("tries")]},
+            )
+        )
+        assert any("transformer.logger logs nothing here" in note for note in made.message.split("; "))
+        status, headers, said = ask(
+            made, "/v1/models/explained:explain?deep=1", {"instances": [[1]]}, x_request_id="why"
+        )
+        assert (status, said) == (200, {"explanations": [2, 4, 6]})
+        assert (headers["x-request-id"], headers["x-modelyard-revision"]) == ("why", "explained-00001")
+        status, _, said = ask(made, "/v1/models/explained:predict", {"instances": [[3]]}, x_request_id="what")
+        assert (status, said["predictions"]) == (200, [[3.0]])
+        assert within(10, lambda: len(collector.of("what")) == 2)
+    assert [event.headers["ce-id"] for event in collector.events] == ["what", "what"]
+    assert {event.headers["ce-component"] for event in collector.events} == {"predictor"}
+    project.server.delete("explained")
+
+
+def test_the_transformer_logs_what_callers_sent_if_it_is_the_one_with_a_logger(
+    project: Any, ask: Any, within: Any
+) -> None:
+    with EventCollector() as collector:
+        sink = collector.url
+        made = project.server.apply(
+            service(project, "outside", transformer=halves(logger={"url": sink, "mode": "request"}))
+        )
+        assert ask(made, "/v1/models/outside:predict", {"instances": [[8]]}, x_request_id="out")[0] == 200
+        assert within(10, lambda: len(collector.of("out")) == 1)
+    (event,) = collector.events
+    assert (event.headers["ce-component"], json.loads(event.body)) == ("transformer", {"instances": [[8]]})
+    project.server.delete("outside")
+
+
+def test_what_the_predictor_refuses_is_refused_in_its_words(project: Any, ask: Any) -> None:
+    made = project.server.apply(service(project, "late", transformer=halves()))
+    status, _, said = ask(made, "/v1/models/late:predict", {"instances": [[1]]})
+    assert (status, said) == (400, {"error": "the predictor: 0.5 is refused"})
+    assert ask(made, "/v1/models/late:explain", {"instances": [[1]]})[0] == 501, "nobody explains"
+
+
+def test_a_component_that_fails_is_said_and_keeps_the_old_revision_answering(project: Any, ask: Any) -> None:
+    project.server.apply(service(project, "fails", transformer=halves()))
+    (project.context.root / "broken.py").write_text("import nothing_like_it\n")
+    broken = {"containers": [container("broken")]}
+    with pytest.raises(ModelyardError, match="transformer: broken ended: ModuleNotFoundError") as failed:
+        project.server.apply(service(project, "fails", transformer=broken))
+    assert failed.value.code == "revision-failed"
+    shown = project.server.explain("fails")
+    facts = {one.type: (one.status, one.message) for one in shown.endpoint.conditions}
+    assert facts["TransformerReady"][0] == "False"
+    assert "fails-00002, transformer failed: broken ended" in facts["TransformerReady"][1]
+    assert (facts["PredictorReady"][0], facts["Ready"][0]) == ("True", "False")
+    assert [one.name.endswith("(transformer)") for one in shown.replicas if not one.ready] == [True]
+    status, headers, _ = ask(shown.endpoint, "/v1/models/fails:predict", {"instances": [[4]]})
+    assert (status, headers["x-modelyard-revision"]) == (200, "fails-00001")
+    project.server.delete("fails")
+
+
+def test_another_transformer_is_another_revision_and_both_ask_their_own_predictor(
+    project: Any, ask: Any
+) -> None:
+    first = project.server.apply(service(project, "moves", transformer=halves()))
+    assert project.server.apply(service(project, "moves", transformer=halves())).revisions == first.revisions
+    canary = {"containers": [container("doubles_it")], "canaryTrafficPercent": 30}
+    both = project.server.apply(service(project, "moves", canary, transformer=halves("--divisor=10")))
+    assert [(one.number, one.traffic) for one in both.revisions] == [(2, 30), (1, 70)]
+
+    def asked(place: int) -> tuple[str, Any]:
+        _, headers, said = ask(
+            both, "/v1/models/moves:predict", {"instances": [[10]]}, x_modelyard_split=str(place)
+        )
+        return headers["x-modelyard-revision"], said["predictions"]
+
+    assert dict([asked(0), asked(99)]) == {"moves-00001": [[10.0]], "moves-00002": [[2.0]]}
+    counted = {one.revision: one.requests for one in project.server.statistics("moves")}
+    assert sorted(counted) == ["moves-00001", "moves-00002"]
+    assert min(counted.values()) >= 1
+    file = project.context.root / "halves.py"
+    file.write_text(file.read_text() + "# changed\n")
+    changed = project.server.apply(service(project, "moves", transformer=halves("--divisor=10")))
+    assert changed.revisions[0].number == 3, "its file is another one"
+    project.server.delete("moves")
+
+
+def test_killed_parts_come_back_and_a_new_controller_adopts_them(
+    project: Any, ask: Any, within: Any, runs: Any
+) -> None:
+    made = project.server.apply(service(project, "hardy", transformer=halves(minReplicas=2, maxReplicas=2)))
+    before = {process.pid for process in project.family("hardy")}
+    assert len(before) == 3
+    project.kill("controller")
+    assert ask(made, "/v1/models/hardy:predict", {"instances": [[4]]})[0] == 200
+    project.up()
+    assert within(20, lambda: project.server.get("hardy").ready)
+    assert {process.pid for process in project.family("hardy")} == before
+
+    def answers() -> bool:
+        status, _, said = ask(made, "/v1/models/hardy:predict", {"instances": [[4]]})
+        assert status in (200, 503), said
+        assert status == 200 or said["error"]
+        return status == 200
+
+    for process in project.family("hardy"):
+        process.kill()
+        assert within(10, lambda process=process: not runs(process))
+        assert within(60, answers)
+    assert within(30, lambda: len(project.family("hardy")) == 3)
+    assert not before & {process.pid for process in project.family("hardy")}
+    project.server.delete("hardy")
+    assert not project.family("hardy")
+
+
+def test_parts_that_sleep_are_woken_by_one_request(project: Any, ask: Any, within: Any) -> None:
+    predictor = {"containers": [container("doubles_it")], "minReplicas": 0}
+    file = service(
+        project,
+        "sleeper",
+        predictor,
+        {"autoscaling.knative.dev/window": "6s"},
+        transformer=halves(minReplicas=0),
+    )
+    made = project.server.apply(file)
+    assert within(40, lambda: not project.family("sleeper")), "nobody asks"
+    assert project.server.get("sleeper").ready
+    status, _, said = ask(made, "/v1/models/sleeper:predict", {"instances": [[4]]})
+    assert (status, said["predictions"]) == (200, [[4.0]])
+    project.server.delete("sleeper")
+
+
+def test_who_must_know_the_token_is_asked_for_it_at_the_predictor_too(project: Any, ask: Any) -> None:
+    file = service(project, "guarded", annotations={tokens.ANNOTATION: "true"}, transformer=halves())
+    made = project.server.apply(file)
+    bearer = f"Bearer {project.server.token('guarded')}"
+    rows = {"instances": [[4]]}
+    within = "/guarded-00001/predictor/v1/models/guarded:predict"
+    for path in ("/v1/models/guarded:predict", within):
+        assert ask(made, path, rows)[0] == 401
+        assert ask(made, path, rows, authorization=bearer)[0] == 200
+    assert ask(made, within, rows, authorization=bearer)[2] == {"predictions": [[8]]}, "not halved before"
+    project.server.delete("guarded")
+
+
+def test_down_ends_every_part(project: Any, within: Any) -> None:
+    project.server.apply(
+        service(project, "last", transformer=halves(), explainer={"containers": [container("tries")]})
+    )
+    assert len(project.family("last")) == 3
+    project.down()
+    assert within(20, lambda: not project.everything())
