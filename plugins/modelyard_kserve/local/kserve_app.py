@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from modelyard_kserve.local import answers, by_name, upstream, v2
+from modelyard_kserve.local.grpc_status import SERVICE
 from modelyard_kserve.local.messages import Answer, Request
 
 _BINARY = "inference-header-content-length"
@@ -36,6 +37,8 @@ class KserveApp:
     async def __call__(self, request: Request) -> Answer:
         """Route by path."""
         path = request.path
+        if request.method == "POST" and path.startswith(SERVICE):
+            return await self._guarded(self._grpc(path.removeprefix(SERVICE), request))
         for prefix, suffix, asked in (
             ("/v1/models/", ":predict", self._v1),
             ("/v1/models/", ":explain", functools.partial(self._v1, explain=True)),
@@ -125,6 +128,14 @@ class KserveApp:
         outputs = [(output, False) for output in answers.outputs(columns, ())]
         made, _ = v2.answered(name, self._version, asked.id, outputs)
         return Answer(200, answers.dumps(made), headers)
+
+    async def _grpc(self, method: str, request: Request) -> Answer:
+        from modelyard_kserve.local import kserve_grpc
+
+        async def ask(model: Any, asked: Any) -> Any:
+            return (await self._said(model, asked, request, False))[0]
+
+        return await kserve_grpc.answered(method, request, self._version, self._models, ask)
 
     async def _said(
         self, model: Any, body: Any, request: Request, explain: bool

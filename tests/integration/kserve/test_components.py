@@ -158,7 +158,6 @@ def tensor(*numbers: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize("protocol", ["v2", "grpc-v2"])
 def test_the_predictor_is_asked_in_v2_and_in_grpc(project: Any, ask: Any, protocol: str) -> None:
-    # A registered model: ours speak gRPC, while custom classes are asked in REST alone.
     file = service(
         project, f"by-{protocol}", sklearn(project), transformer=halves(f"--predictor_protocol={protocol}")
     )
@@ -170,6 +169,65 @@ def test_the_predictor_is_asked_in_v2_and_in_grpc(project: Any, ask: Any, protoc
     assert said["outputs"][0]["data"] == [15.0], "half of the sum"
     assert headers["x-modelyard-revision"] == f"by-{protocol}-00001"
     project.server.delete(f"by-{protocol}")
+
+
+def test_classes_are_asked_in_grpc_as_well(project: Any, within: Any) -> None:
+    import grpc
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+    with EventCollector() as collector:
+        predictor = {"containers": [container("doubles_it")], "logger": {"url": collector.url, "mode": "all"}}
+        transformer = halves("--predictor_protocol=grpc-v2", "--divisor=5")
+        made = project.server.apply(service(project, "in-grpc", predictor, transformer=transformer))
+        options = [("grpc.default_authority", "in-grpc-default.example.com")]
+        with grpc.insecure_channel(made.url.split("/")[2], options) as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            assert stub.ModelReady(pb.ModelReadyRequest(name="in-grpc"), timeout=60).ready
+            told = stub.ModelMetadata(pb.ModelMetadataRequest(name="in-grpc"), timeout=60)
+            assert told.platform == "Halves"
+            asked = {
+                "name": "x",
+                "datatype": "FP64",
+                "shape": [1, 2],
+                "contents": {"fp64_contents": [10, 20]},
+            }
+            request = pb.ModelInferRequest(model_name="in-grpc", id="7", inputs=[asked])
+            said, call = stub.ModelInfer.with_call(
+                request, timeout=60, metadata=[("x-request-id", "by-grpc")]
+            )
+            assert (said.id, list(said.outputs[0].contents.fp64_contents)) == ("7", [4.0, 8.0])
+            assert dict(call.initial_metadata())["x-modelyard-revision"] == "in-grpc-00001"
+            with pytest.raises(grpc.RpcError, match="other") as refused:
+                stub.ModelInfer(pb.ModelInferRequest(model_name="other", inputs=[asked]), timeout=60)
+            assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="in-grpc"), timeout=60)
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert within(10, lambda: len(collector.of("by-grpc")) == 2)
+        first = json.loads(collector.of("by-grpc")[0].body)
+        assert first["inputs"][0]["data"] == [2.0, 4.0], "what the predictor was asked"
+    project.server.delete("in-grpc")
+
+
+def test_a_component_has_a_model_of_its_own(project: Any, ask: Any) -> None:
+    folder = project.context.root / "divisors"
+    folder.mkdir()
+    (folder / "five").write_text("5")
+    (project.context.root / "divides.py").write_text(
+        "import pathlib, sys\nfrom kserve import ModelServer\nfrom halves import Halves, given\n"
+        "ModelServer().start([Halves(given.model_name, float(pathlib.Path(sys.argv[1]).read_text()))])\n"
+    )
+    own = {"command": ["python", "-m", "divides"], "args": ["/mnt/models/five"]}
+    own |= {"name": "kserve-container", "env": [{"name": "STORAGE_URI", "value": "divisors"}]}
+    made = project.server.apply(service(project, "owner", transformer={"containers": [own]}))
+    said = ask(made, "/v1/models/owner:predict", {"instances": [[10]]})[2]
+    assert said["predictions"] == [[4.0]], "a fifth, doubled"
+    (folder / "five").write_text("10")
+    again = project.server.apply(service(project, "owner", transformer={"containers": [own]}))
+    assert again.revisions[0].number == 2
+    assert ask(again, "/v1/models/owner:predict", {"instances": [[10]]})[2]["predictions"] == [[2.0]]
+    project.server.delete("owner")
 
 
 def sklearn(project: Any) -> dict[str, Any]:
