@@ -75,7 +75,7 @@ class Service:
         """Care for the processes; `rung` names those for whom somebody waits, as Envoy calls them."""
         if self._desired is None:
             return
-        for revision in self._desired.everything:
+        for revision in self._desired.everything if rung else ():
             parts = self._parts(revision)
             # A component that is woken will ask the predictor at once.
             woken = {part.wanted.key for part in parts if part.cluster in rung}
@@ -264,10 +264,9 @@ class Service:
                 found[part.kind] = {"ready": False, "asleep": False, "failed": False, "message": ""}
                 found[part.kind] |= {"pids": [], "replicas": 0, "each": []}
                 continue
-            asleep = self._asleep(part.wanted.key)
             found[part.kind] = {
-                "ready": replicas.ready or asleep,
-                "asleep": asleep,
+                "ready": self._answers(part.wanted.key),
+                "asleep": self._asleep(part.wanted.key),
                 "failed": replicas.failed,
                 "message": replicas.message,
                 "pids": replicas.pids,
@@ -279,13 +278,16 @@ class Service:
     def _asleep(self, key: str) -> bool:
         return key not in self._retired and key in self._sets and not self._sets[key].size
 
+    def _answers(self, key: str) -> bool:
+        """Who sleeps does, too, when it is asked."""
+        return key in self._sets and (self._sets[key].ready or self._asleep(key))
+
     def _ready(self) -> dict[int, bool]:
-        """A revision that sleeps is ready: it answers when it is asked."""
+        """A revision is ready when everything that it runs answers."""
         assert self._desired is not None
         return {
-            revision.number: bool(parts) and all(state["ready"] for state in parts.values())
+            revision.number: all(self._answers(part.wanted.key) for part in self._parts(revision))
             for revision in self._desired.everything
-            for parts in (self._states(revision),)
         }
 
     def write(self, *, reachable: bool) -> None:

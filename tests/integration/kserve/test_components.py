@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -393,6 +394,34 @@ def test_who_must_know_the_token_is_asked_for_it_at_the_predictor_too(project: A
         assert ask(made, path, rows, authorization=bearer)[0] == 200
     assert ask(made, within, rows, authorization=bearer)[2] == {"predictions": [[8]]}, "not halved before"
     project.server.delete("guarded")
+
+
+def test_nobody_notices_a_roll_out_behind_a_transformer(project: Any, callers: Any, within: Any) -> None:
+    (project.context.root / "passes.py").write_text(
+        "import argparse\nfrom kserve import Model, ModelServer, model_server\n"
+        "parser = argparse.ArgumentParser(parents=[model_server.parser])\n"
+        "model = Model(parser.parse_known_args()[0].model_name)\nmodel.load()\nModelServer().start([model])\n"
+    )
+
+    def applied(version: int) -> Any:
+        uri = f"models:/late-flights/{version}"
+        predictor = {"model": {"modelFormat": {"name": "mlflow"}, "storageUri": uri}}
+        return project.server.apply(
+            service(project, "busy", predictor, transformer={"containers": [container("passes")]})
+        )
+
+    made = applied(1)
+    with callers(made.url, "busy") as asking:
+        assert within(30, lambda: asking.versions() == {"1"})
+        applied(2)
+        since = time.monotonic()
+        assert within(30, lambda: asking.versions(since) == {"2"})
+        applied(1)
+        since = time.monotonic()
+        assert within(30, lambda: asking.versions(since) == {"1"})
+    assert not asking.failed()
+    assert len(asking.answers) > 20
+    project.server.delete("busy")
 
 
 def test_down_ends_every_part(project: Any, within: Any) -> None:
