@@ -17,10 +17,10 @@ from modelyard_kserve.rules import LEGACY, implementations
 from modelyard_kserve.storage.uris import OURS, asked_for, scheme_of
 
 #: Fields of the predictor that a local process honours.
-_HONOURED = {"model", *LEGACY, "logger", "canaryTrafficPercent", "minReplicas", "maxReplicas"}
+_HONOURED = {"model", *LEGACY, "logger", "batcher", "canaryTrafficPercent", "minReplicas", "maxReplicas"}
 _HONOURED |= {"name", "timeout", "containerConcurrency", "scaleMetric", "scaleTarget", "storageUris"}
 #: Fields that change answers: to ignore them would be a lie.
-_REFUSED = {"batcher", "workerSpec"}
+_REFUSED = {"workerSpec"}
 _HONOURED_OF_MODEL = {"modelFormat", "storageUri", "storage", "env", "protocolVersion", "name", "runtime"}
 _HONOURED_OF_MODEL |= {"resources"}
 _HONOURED_OF_CONTAINERS = {"name", "image", "command", "args", "env", "imagePullPolicy", "ports", "resources"}
@@ -29,6 +29,8 @@ _HONOURED_OF_COMPONENTS = _HONOURED - {"model", *LEGACY, "storageUris"} | {"cont
 WINDOW = "autoscaling.knative.dev/window"
 #: Ours: `own` gives the model an environment with what its requirements.txt lists.
 REQUIREMENTS = "modelyard.dev/requirements"
+#: Rows and milliseconds: what KServe's agent takes for what a batcher does not say.
+BATCHER = {"maxBatchSize": 32, "maxLatency": 5000}
 _NO_GATEWAY = "there is nothing in front of the pods that would do it"
 
 
@@ -90,7 +92,7 @@ def effects(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
         component = spec.get(name) or {}
         yield from on_clusters(("spec", name), component, mode)
         yield from _ours_on_clusters(("spec", name), component)
-        yield from _batched_v2(("spec", name), component)
+        yield from _batched_on_clusters(("spec", name, "batcher"), component)
     if spec.get("canary") and mode == "Standard":
         yield Said(
             ("spec", "canary"),
@@ -121,11 +123,48 @@ def _ours_on_clusters(at: Place, component: Mapping[str, Any]) -> Iterator[Said]
             yield Said((*at, name, "storageUri"), message, hint=hint)
 
 
-def _batched_v2(at: Place, component: Mapping[str, Any]) -> Iterator[Said]:
-    model = component.get("model") or {}
-    if component.get("batcher") and model.get("protocolVersion") in ("v2", "grpc-v2"):
+def _batched(at: Place, batcher: Mapping[str, Any]) -> Iterator[Said]:
+    """What is so everywhere."""
+    for name in ("maxBatchSize", "maxLatency", "timeout"):
+        if batcher.get(name) is not None and batcher[name] < 1:
+            message = f"{batcher[name]} is not more than 0"
+            yield Said((*at, name), message, hint="leave it out for KServe's default")
+    if batcher.get("maxLatency") is None:
+        message = (
+            f"is missing, so a request that comes alone waits {BATCHER['maxLatency'] / 1000:g} s for others"
+        )
+        yield Said((*at, "maxLatency"), message, "warning", "say the milliseconds: maxLatency: 20")
+
+
+def _batched_on_clusters(at: Place, component: Mapping[str, Any]) -> Iterator[Said]:
+    batcher, model = component.get("batcher"), component.get("model") or {}
+    if batcher is None:
+        return
+    yield from _batched(at, batcher)
+    if batcher.get("timeout"):
+        yield Said((*at, "timeout"), "never reaches KServe's agent, so it has no effect", "warning")
+    if model.get("protocolVersion") in ("v2", "grpc-v2"):
         message = "gathers requests of V1 (:predict) only; those of V2 pass it by"
-        yield Said((*at, "batcher"), message, "warning", "ask with V1")
+        yield Said(at, message, "warning", "ask with V1")
+
+
+def _batched_locally(at: Place, predictor: Mapping[str, Any], is_container: bool) -> Iterator[Said]:
+    batcher, most = predictor.get("batcher"), predictor.get("containerConcurrency")
+    if batcher is None:
+        return
+    if is_container:
+        message = "gathers nothing for programs of one's own here: they answer each request by itself"
+        yield Said(at, message, "warning")
+        return
+    yield from _batched(at, batcher)
+    waits = (batcher.get("maxLatency") or BATCHER["maxLatency"]) / 1000
+    timeouts = [seconds for seconds in (batcher.get("timeout"), predictor.get("timeout")) if seconds]
+    if timeouts and waits >= min(timeouts):
+        message = f"{waits:g} s is no less than an answer may take, so who asks alone gets none"
+        yield Said((*at, "maxLatency"), message, hint="wait less, or take a longer timeout")
+    if most == 1:
+        message = "lets one request in at a time, so the batcher waits for others that can't come"
+        yield Said((*at[:-1], "containerConcurrency"), message, "warning", "leave one of them out")
 
 
 def _annotations(value: Mapping[str, Any]) -> Iterator[Said]:
@@ -173,6 +212,7 @@ def _predictor_locally(at: Place, predictor: Mapping[str, Any]) -> Iterator[Said
     for refused in sorted(_REFUSED & predictor.keys()):
         yield Said((*at, refused), "would change answers and is not done by local processes")
     (name,) = implementations(predictor)
+    yield from _batched_locally((*at, "batcher"), predictor, name == "containers")
     if name == "containers":
         yield from _container_locally(at, predictor)
     else:
@@ -190,6 +230,7 @@ def _component_locally(at: Place, component: Mapping[str, Any], spec: Mapping[st
     for refused in sorted(_REFUSED & component.keys()):
         yield Said((*at, refused), "would change answers and is not done by local processes")
     yield from _container_locally(at, component)
+    yield from _batched_locally((*at, "batcher"), component, True)
     if component.get("canaryTrafficPercent") is not None:
         message = "has no effect here: a transformer or explainer is part of its predictor's revision"
         hint = "use spec.predictor.canaryTrafficPercent"

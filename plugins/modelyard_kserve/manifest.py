@@ -14,7 +14,7 @@ from modelyard.kube.quantities import quantity
 from modelyard.manifests import text_of
 from modelyard_kserve.commands import COMPONENTS, command_of, container_of
 from modelyard_kserve.documents import Document, Place, Said, Unreadable, documents, dotted, invalid
-from modelyard_kserve.effects import REQUIREMENTS, WINDOW, seconds_of
+from modelyard_kserve.effects import BATCHER, REQUIREMENTS, WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, not_a_service, service_findings
 from modelyard_kserve.local.desired import Component
 from modelyard_kserve.local.resources import limits_of
@@ -53,6 +53,7 @@ class Manifest:
         concurrency: requests that a replica works on at once; 0: as many as come.
         env: environment of the model server.
         limits: of its processor, memory and GPUs.
+        batcher: `maxBatchSize` and `maxLatency`; empty: requests are not gathered.
         own_requirements: it runs with the packages that the model lists.
         command: what a custom predictor runs; empty: a model of ours to load.
         components: its `transformer` and `explainer`, whose files are not looked at yet.
@@ -80,6 +81,7 @@ class Manifest:
     own_requirements: bool = False
     limits: Mapping[str, float] = field(default_factory=dict)
     components: Mapping[str, Component] = field(default_factory=dict)
+    batcher: Mapping[str, int] = field(default_factory=dict)
     canaries: tuple[CanaryManifest, ...] = ()
 
 
@@ -181,7 +183,7 @@ def _of_predictor(
         model_format=model["modelFormat"]["name"],
         canary=predictor.get("canaryTrafficPercent"),
         scaling=_scaling(document, predictor, model, at),
-        timeout=float(predictor.get("timeout") or _TIMEOUT),
+        timeout=_timeout(predictor),
         concurrency=predictor.get("containerConcurrency") or 0,
         logger=_logger(spec),
         env=_env(model),
@@ -189,6 +191,7 @@ def _of_predictor(
         command=command,
         limits=limits_of(model) if mode == "local" else {},
         components=components,
+        batcher=_batcher(predictor.get("batcher")),
         own_requirements=REQUIREMENTS in (value["metadata"].get("annotations") or {}),
     )
 
@@ -285,6 +288,20 @@ def _scaling(
         cpu=cores,
         memory=memory,
     )
+
+
+def _timeout(predictor: Mapping[str, Any]) -> float:
+    """Seconds that an answer may take: who waits for others waits for their answer as well."""
+    batch = (predictor.get("batcher") or {}).get("timeout")
+    asked = float(predictor.get("timeout") or _TIMEOUT)
+    return min(asked, float(batch)) if batch else asked
+
+
+def _batcher(batcher: Mapping[str, Any] | None) -> dict[str, int]:
+    """With what KServe's agent takes for what is not said."""
+    if batcher is None:
+        return {}
+    return {name: batcher.get(name) or default for name, default in BATCHER.items()}
 
 
 def _logger(spec: Mapping[str, Any]) -> Logger | None:

@@ -200,11 +200,13 @@ class KserveServer:
         progress: Progress = unseen,
     ) -> Endpoint:
         # To fetch may take long, and others wait for the lock; what an alias means is asked while they do.
-        registered = manifest.storage_uri.startswith("models:/")
-        fetched = None if registered else revising.found(manifest, self._context, console.doing)
+        predictors = (manifest, *(canary.manifest for canary in manifest.canaries))
+        fetched = [revising.fetched(one, self._context, console.doing) for one in predictors]
         components = revising.around(manifest, self._context, console.doing)
         with self._locked(manifest.name):
-            found = fetched or revising.found(manifest, self._context)
+            found, *beside = (
+                files or revising.found(one, self._context) for files, one in zip(fetched, predictors)
+            )
             console.doing(f"waiting for {manifest.name} to load")
             notes = (*manifest.notes, *filter(None, [found.note]))
             manifest = replace(manifest, storage_uri=shown(manifest.storage_uri), notes=notes)
@@ -212,7 +214,7 @@ class KserveServer:
             settled = before.settled(self._ready(before)) if before else None
             revision = revising.revision(manifest, settled, found, components, self._context, trust=trust)
             canaries = revising.canaries(
-                manifest, settled, revision.number, components, self._context, trust=trust
+                manifest, settled, revision.number, beside, components, self._context, trust=trust
             )
             if keep_split and settled and revision is settled.newest:
                 # Nothing moved: what `traffic` said since is still so.

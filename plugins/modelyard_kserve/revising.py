@@ -38,6 +38,11 @@ def found(
     return Resolved(code or context.root, model_digest(code) if code else "")
 
 
+def fetched(manifest: Manifest, context: StageContext, progress: Callable[[str], None]) -> Resolved | None:
+    """As `found`; None for a registered model, which is asked for when nobody else changes the endpoint."""
+    return None if manifest.storage_uri.startswith("models:/") else found(manifest, context, progress)
+
+
 def around(
     manifest: Manifest, context: StageContext, progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, Component]:
@@ -100,6 +105,7 @@ def canaries(
     manifest: Manifest,
     before: Desired | None,
     newest: int,
+    found: Sequence[Resolved],
     components: Mapping[str, Component],
     context: StageContext,
     *,
@@ -111,18 +117,18 @@ def canaries(
         manifest: what is applied.
         before: the endpoint as it was to be.
         newest: the number of the revision that the predictor asks for; theirs follow.
+        found: their files.
         components: what stands around each of them.
         context: the provider's.
         trust: somebody consents to these files.
 
     Raises:
-        ModelyardError: as `found` and `revision`.
+        ConfigError: as `revision`.
     """
     known = {one.revision.key: one.revision for one in before.canaries} if before else {}
     last = max([newest, *(r.number for r in before.everything)] if before else [newest])
     made = []
-    for one in manifest.canaries:
-        files = found(one.manifest, context)
+    for one, files in zip(manifest.canaries, found):
         asked = replace(one.manifest, storage_uri=shown(one.manifest.storage_uri))
         fresh = _made(asked, before, files, components, context, last + 1, trust=trust)
         same = known.get(fresh.key)
@@ -224,6 +230,7 @@ def _made(
         model_format=manifest.model_format,
         own_requirements=manifest.own_requirements,
         limits=dict(manifest.limits),
+        batcher=dict(manifest.batcher),
         command=shlex.join(manifest.command),
         code=model_digest(code) if code else "",
         components=dict(components),

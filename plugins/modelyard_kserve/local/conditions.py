@@ -211,7 +211,9 @@ def _of_revision(revision: Wanted, was: _State, state: _State) -> Iterator[tuple
 
 
 def _made(revision: Wanted) -> str:
-    consent = f"; its pickles and code are trusted by consent to sha256:{revision.digest}"
+    # A command of others has no files of ours, by which it could be told from another one.
+    what = f"sha256:{revision.digest}" if revision.digest else "its command"
+    consent = f"; its pickles and code are trusted by consent to {what}"
     made = f"made {revision.name} with {revision.model}/{revision.version}"
     return made + (consent if revision.trusted_by == "consent" else "")
 

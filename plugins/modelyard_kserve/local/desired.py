@@ -84,13 +84,15 @@ class Wanted:
     components: Mapping[str, Component] = field(default_factory=dict)
     #: Which of those this is, where it stands for its processes; empty: the predictor.
     component: str = ""
+    #: `maxBatchSize` and `maxLatency`; empty: requests are not gathered.
+    batcher: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Revisions with the same key are served by the same process."""
         loaded = [self.path, self.digest, dict(self.env), self.trust_pickle, self.model_format]
         run = [self.command, self.code, self.own_requirements, dict(self.limits)]
-        return digest_of([*loaded, *run, self.timeout, self.concurrency])
+        return digest_of([*loaded, *run, self.timeout, self.concurrency, dict(self.batcher)])
 
 
 @dataclass(frozen=True)

@@ -61,23 +61,23 @@ def routes(endpoints: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]) -> 
     """The routes of gRPC for callers that name no endpoint's host.
 
     Args:
-        endpoints: namespace and name -> the routes of everything below `SERVICE`, in their order.
+        endpoints: namespace and name -> the routes of everything below `SERVICE`, in their order: who has
+            the endpoint's token, and who has not.
     """
     found = []
-    for (namespace, name), given in endpoints.items():
+    for (namespace, name), made in endpoints.items():
         alone = sum(other == name for _, other in endpoints) == 1
         names = [f"{namespace}/{name}", *([name] if alone else [])]
-        found += [_route(route, _says(said)) for said in names for route in given]
-    nothing_said = {"name": HEADER, "present_match": True, "invert_match": True}
+        found += [_route(route, [_says(said)]) for said in names for route in made]
+    nothing_said = [{"name": HEADER, "present_match": True, "invert_match": True}]
     if len(endpoints) == 1:
-        found += [_route(route, nothing_said) for given in endpoints.values() for route in given]
+        found += [_route(route, nothing_said) for made in endpoints.values() for route in made]
     return [*found, _nobody()]
 
 
-def _route(route: Mapping[str, Any], header: Mapping[str, Any]) -> dict[str, Any]:
-    """The route for callers with such a header; what it asked for before, it still asks for."""
-    headers = [header, *route["match"].get("headers", ())]
-    made = {**route, "match": {"prefix": SERVICE, "headers": headers}}
+def _route(route: Mapping[str, Any], headers: list[dict[str, Any]]) -> dict[str, Any]:
+    known = route["match"].get("headers", ())
+    made = {**route, "match": {"prefix": SERVICE, "headers": [*headers, *known]}}
     if "route" in route:
         made["route"] = {key: value for key, value in route["route"].items() if key != "prefix_rewrite"}
     return made

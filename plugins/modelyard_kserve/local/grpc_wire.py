@@ -56,13 +56,14 @@ def _messages() -> Any:
 MESSAGES: Any = _messages()
 
 
-def message(kind: str, body: bytes, encoding: str) -> Any:
+def message(kind: str, body: bytes, encoding: str, classes: Any = MESSAGES) -> Any:
     """The message in a body.
 
     Args:
         kind: the class, such as `ModelInferRequest`.
         body: its frame: whether it is compressed, its length in four bytes, and itself.
         encoding: the header `grpc-encoding`.
+        classes: where the class is.
 
     Raises:
         ValueError: there is no such message.
@@ -73,7 +74,7 @@ def message(kind: str, body: bytes, encoding: str) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
-        return getattr(MESSAGES, kind).FromString(raw)
+        return getattr(classes, kind).FromString(raw)
     except DecodeError:
         raise ValueError(f"the message is no {kind}") from None
 

@@ -171,7 +171,8 @@ class _Connection(asyncio.Protocol):
         if not self._parser.should_keep_alive():
             self._close_after = True
         if self._size > BODY_LIMIT:
-            self._take(Answer.error(413, f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB"))
+            large = Answer.error(413, f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB")
+            self._take(_in_words_of(self._headers, large))
             return
         path, _, query = self._url.partition(b"?")
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -249,17 +250,22 @@ class _Connection(asyncio.Protocol):
             self._timer = None
 
     def _gone(self) -> None:
-        self._refuse(Answer.error(408, f"the body did not come within {BODY_SECONDS:.0f} s"))
+        late = Answer.error(408, f"the body did not come within {BODY_SECONDS:.0f} s")
+        self._refuse(_in_words_of(self._headers, late))
 
 
 async def answered(handle: Handle, request: Request) -> Answer:
     """The answer to a request, whatever happens; callers get no traceback."""
-    answer = await _answer(handle, request)
-    if answer.status != 200 and request.headers.get("content-type", "").startswith(CONTENT_TYPE):
-        # The same sentence as gRPC says it. Envoy counts the status, and makes it 200 for callers.
-        sentence = answer.value["error"] if isinstance(answer.value, dict) else ""
-        return Answer(answer.status, b"", {**answer.headers, **refusal(answer.status, sentence)})
-    return answer
+    return _in_words_of(request.headers, await _answer(handle, request))
+
+
+def _in_words_of(headers: Mapping[str, str], answer: Answer) -> Answer:
+    """The answer; to a caller with gRPC what went wrong is said as gRPC does. Envoy counts the status, and
+    makes it 200 for callers."""
+    if answer.status == 200 or not headers.get("content-type", "").startswith(CONTENT_TYPE):
+        return answer
+    sentence = answer.value["error"] if isinstance(answer.value, dict) else ""
+    return Answer(answer.status, b"", {**answer.headers, **refusal(answer.status, sentence)})
 
 
 async def _answer(handle: Handle, request: Request) -> Answer:

@@ -1,4 +1,4 @@
-"""V1 and V2 for a project's own `kserve.Model` classes, which are used as they are."""
+"""V1, V2 and gRPC for a project's own `kserve.Model` classes, which are used as they are."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import asyncio
 import contextvars
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from modelyard_kserve.local import answers, by_name, upstream, v2
+import modelyard
+from modelyard_kserve.local import answers, by_name, kserve_requests, upstream, v2
 from modelyard_kserve.local.grpc_status import SERVICE
 from modelyard_kserve.local.messages import Answer, Request
 
-_BINARY = "inference-header-content-length"
+_METHODS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata", "ModelInfer")
 
 
 class KserveApp:
@@ -37,65 +38,69 @@ class KserveApp:
     async def __call__(self, request: Request) -> Answer:
         """Route by path."""
         path = request.path
-        if request.method == "POST" and path.startswith(SERVICE):
-            return await self._guarded(self._grpc(path.removeprefix(SERVICE), request))
         for prefix, suffix, asked in (
             ("/v1/models/", ":predict", self._v1),
             ("/v1/models/", ":explain", functools.partial(self._v1, explain=True)),
             ("/v2/models/", "/infer", self._v2),
         ):
             if request.method == "POST" and path.startswith(prefix) and path.endswith(suffix):
-                name = path[len(prefix) : -len(suffix)]
-                model = self._models.get(name)
-                if model is None:
-                    return self._unknown(name)
-                return await self._guarded(asked(name, model, request))
+                return await self._guarded(asked(path[len(prefix) : -len(suffix)], request))
+        if request.method == "POST" and path.startswith(SERVICE):
+            return await self._guarded(self._grpc(path.removeprefix(SERVICE), request))
         if request.method != "GET":
             return Answer.error(405 if path in ("/", "/v1/models") else 404, f"there is nothing at {path}")
-        return await self._got(path)
+        return await self._guarded(self._got(path))
 
     async def _got(self, path: str) -> Answer:
         fixed = {
             "/": {"status": "alive"},
             "/v1/models": {"models": list(self._models)},
-            "/v2": {"name": "modelyard", "version": "2", "extensions": []},
+            "/v2": self._server(),
             "/v2/health/live": {"live": True},
             "/v2/models": {"models": list(self._models)},
         }
         if path in fixed:
             return Answer(200, fixed[path])
         if path == "/v2/health/ready":
-            ready = all([await model.healthy() for model in self._models.values()])
+            ready = await self._ready()
             return Answer(200 if ready else 503, {"ready": ready})
         for prefix in ("/v1/models/", "/v2/models/"):
             if path.startswith(prefix):
                 name = path.removeprefix(prefix).removesuffix("/ready")
-                model = self._models.get(name)
-                if model is None:
-                    return self._unknown(name)
                 if prefix == "/v2/models/" and not path.endswith("/ready"):
-                    return Answer(200, self._described(name, model))
-                ready = bool(await model.healthy())
+                    return Answer(200, await self._described(name))
+                ready = bool(await self._model(name).healthy())
                 return Answer(200 if ready else 503, {"name": name, "ready": ready})
         return Answer.error(404, f"there is nothing at {path}")
 
-    def _described(self, name: str, model: Any) -> dict[str, Any]:
+    def _server(self) -> dict[str, Any]:
+        extensions = ["binary_tensor_data"]
+        return {"name": "modelyard", "version": modelyard.__version__, "extensions": extensions}
+
+    async def _ready(self) -> bool:
+        return all([await model.healthy() for model in self._models.values()])
+
+    async def _described(self, name: str) -> dict[str, Any]:
+        model = self._model(name)
+        types = [given() for given in (model.get_input_types, model.get_output_types)]
+        inputs, outputs = [await one if inspect.isawaitable(one) else one for one in types]
         return {
             "name": name,
             "versions": [self._version],
             "platform": type(model).__name__,
-            "inputs": model.get_input_types(),
-            "outputs": model.get_output_types(),
+            "inputs": inputs,
+            "outputs": outputs,
         }
 
-    def _unknown(self, name: str) -> Answer:
-        return Answer.error(404, f"there is no model '{name}'; there are: {', '.join(self._models)}")
+    def _model(self, name: str) -> Any:
+        if name not in self._models:
+            raise _Unknown(f"there is no model '{name}'; there are: {', '.join(self._models)}")
+        return self._models[name]
 
     # -- asking -----------------------------------------------------------------------------
 
-    async def _v1(self, name: str, model: Any, request: Request, explain: bool = False) -> Answer:
-        del name
-        body = request.json()
+    async def _v1(self, name: str, request: Request, explain: bool = False) -> Answer:
+        model, body = self._model(name), _callers(request.json)
         if not isinstance(body, dict):
             raise _CallersFault("the body is not a JSON object")
         try:
@@ -108,34 +113,58 @@ class KserveApp:
         value = _plain(said)
         return Answer(200, value if isinstance(value, (dict, bytes)) else {key: value}, headers)
 
-    async def _v2(self, name: str, model: Any, request: Request) -> Answer:
-        asked = _infer_request(name, request)
+    async def _v2(self, name: str, request: Request) -> Answer:
+        model = self._model(name)
+        asked, (log_asked, log_said) = _callers(kserve_requests.from_rest, name, request)
         said, headers = await self._said(model, asked, request, False)
+        logged = (log_asked, functools.partial(log_said, said)) if v2.JSON_LENGTH in request.headers else None
         if hasattr(said, "to_rest"):
-            said, json_size = said.to_rest()
+            body, json_size = said.to_rest()
             if json_size is not None:
-                headers = {
-                    **headers,
-                    _BINARY: str(json_size),
-                    "content-type": "application/octet-stream",
-                }
-            return Answer(200, said, headers)
+                logged = (log_asked, functools.partial(log_said, said))
+                headers |= {v2.JSON_LENGTH: str(json_size), "content-type": "application/octet-stream"}
+            return Answer(200, body, headers, logged=logged)
         if isinstance(said, (dict, bytes)):
-            return Answer(200, _plain(said), headers)
-        columns = (
-            {str(c): said[c].to_numpy() for c in said} if hasattr(said, "columns") else {"output-0": said}
-        )
-        outputs = [(output, False) for output in answers.outputs(columns, ())]
+            return Answer(200, _plain(said), headers, logged=None if isinstance(said, bytes) else logged)
+        outputs = [(output, False) for output in kserve_requests.outputs(said)]
         made, _ = v2.answered(name, self._version, asked.id, outputs)
-        return Answer(200, answers.dumps(made), headers)
+        return Answer(200, answers.dumps(made), headers, logged=logged)
 
     async def _grpc(self, method: str, request: Request) -> Answer:
-        from modelyard_kserve.local import kserve_grpc
+        from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 
-        async def ask(model: Any, asked: Any) -> Any:
-            return (await self._said(model, asked, request, False))[0]
+        from modelyard_kserve.local import grpc_wire
 
-        return await kserve_grpc.answered(method, request, self._version, self._models, ask)
+        if method not in _METHODS:
+            return Answer.error(501, f"classes of one's own are not asked for {method:.60} here")
+        encoding = request.headers.get("grpc-encoding", "identity")
+        asked = _callers(grpc_wire.message, f"{method}Request", request.body, encoding, messages)
+        if method == "ModelInfer":
+            return await self._grpc_infer(asked, request)
+        made = getattr(messages, f"{method}Response")(**await self._told(method, asked))
+        return Answer(200, grpc_wire.framed(made), grpc_wire.HEADERS)
+
+    async def _told(self, method: str, asked: Any) -> dict[str, Any]:
+        if method == "ServerLive":
+            return {"live": True}
+        if method == "ServerReady":
+            return {"ready": await self._ready()}
+        if method == "ServerMetadata":
+            return self._server()
+        if method == "ModelReady":
+            return {"ready": bool(await self._model(asked.name).healthy())}
+        return await self._described(asked.name)
+
+    async def _grpc_infer(self, message: Any, request: Request) -> Answer:
+        from modelyard_kserve.local import grpc_wire
+
+        name = message.model_name
+        model = self._model(name)
+        asked, (log_asked, log_said) = _callers(kserve_requests.from_grpc, message)
+        said, _ = await self._said(model, asked, request, False)
+        made = kserve_requests.to_grpc(said, asked, name, self._version)
+        logged = (log_asked, functools.partial(log_said, said))
+        return Answer(200, grpc_wire.framed(made), grpc_wire.HEADERS, logged=logged)
 
     async def _said(
         self, model: Any, body: Any, request: Request, explain: bool
@@ -177,7 +206,7 @@ class KserveApp:
             made: Answer = await answering
         except (_CallersFault, InvalidInput) as fault:
             return Answer.error(400, _sentence(fault))
-        except ModelNotFound as fault:
+        except (_Unknown, ModelNotFound) as fault:
             return Answer.error(404, _sentence(fault))
         except (_NotReady, ModelNotReady) as fault:
             return Answer.error(503, _sentence(fault))
@@ -203,19 +232,14 @@ class _NotReady(Exception):
     pass
 
 
-def _infer_request(name: str, request: Request) -> Any:
-    from kserve.protocol.infer_type import InferRequest
-    from kserve.protocol.rest.v2_datamodels import InferenceRequest
-    from pydantic import ValidationError
+class _Unknown(Exception):
+    pass
 
+
+def _callers(read: Callable[..., Any], *given: Any) -> Any:
+    """What is read out of a request; what is wrong there is the caller's fault."""
     try:
-        if _BINARY in request.headers:
-            return InferRequest.from_bytes(request.body, int(request.headers[_BINARY]), name)
-        return InferRequest.from_inference_request(InferenceRequest.model_validate(request.json()), name)
-    except ValidationError as fault:
-        first = fault.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise _CallersFault(f"{place}: {first['msg']}") from None
+        return read(*given)
     except ValueError as fault:
         raise _CallersFault(_sentence(fault)) from None
 

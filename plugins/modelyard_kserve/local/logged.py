@@ -62,7 +62,8 @@ class LoggedApp:
             answer = await self._app(request)
         names = {key: request.headers.get(f"x-modelyard-{key}", "") for key in _IDENTITY}
         identity = Answering(names["model"], names["version"], names["revision"])
-        self._statistics.note(identity, answer.status, time.perf_counter() - started, answer.rows)
+        took = time.perf_counter() - started
+        self._statistics.note(identity, answer.status, took, answer.rows, answer.batch)
         if self._log is not None and answer.status == 200 and UNLOGGED_HEADER not in request.headers:
             source = {key: self._known[key] for key in ("service", "namespace", "component")} | names
             asked, said = answer.logged or (request.body, answer.body())

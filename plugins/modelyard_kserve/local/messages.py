@@ -54,6 +54,8 @@ class Answer:
         value: is sent as JSON, or as it is if it is bytes.
         headers: beside the content type.
         rows: how many a model answered.
+        batch: how many rows were in the call of the model that this answer stands for, if its requests are
+            gathered; of several requests in one call it is said once.
         logged: make what was asked and answered as JSON, where the bodies are something else.
     """
 
@@ -61,6 +63,7 @@ class Answer:
     value: Any
     headers: Mapping[str, str] = field(default_factory=dict)
     rows: int | None = None
+    batch: int | None = None
     logged: tuple[Callable[[], bytes], Callable[[], bytes]] | None = None
 
     @staticmethod

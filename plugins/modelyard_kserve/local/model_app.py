@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import modelyard
 from modelyard_kserve.local import answers, protocol, v2
+from modelyard_kserve.local.batching import Batched, Batches, Batching, joinable, size_of
 from modelyard_kserve.local.calling import Caller
 from modelyard_kserve.local.grpc_status import SERVICE
 from modelyard_kserve.local.messages import Answer, Request, parsed
@@ -40,6 +41,7 @@ class ModelApp:
         probabilities: it answers with those.
         signature: what it says about itself.
         unloaded: see `Repository`.
+        batching: requests are gathered so; None: each is one call of the model.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class ModelApp:
         probabilities: bool,
         signature: Signature = _NOTHING_STATED,
         unloaded: Path | None = None,
+        batching: Batching | None = None,
     ) -> None:
         self._name, self._version, self._model = name, version, model
         self._signature = signature
         self._outputs = answers.stated_outputs(signature, probabilities)
         self._repository = Repository(name, version, unloaded)
         self._call = Caller(self._asked)
+        self._batches = self._gathering(batching) if batching is not None else None
         self._infer_path, self._predict_path = f"/v2/models/{name}/infer", f"/v1/models/{name}:predict"
         self._get = self._routes()
 
@@ -182,25 +186,27 @@ class ModelApp:
         self._require(self._name)
         with _callers_fault():
             rows = protocol.v1_rows(self._model, request.json(), self._signature)
-        answered = await self._answers(rows)
-        made = answers.predictions(answered)
-        return Answer(200, answers.dumps({"predictions": made}), rows=_rows(rows))
+        given = await self._answers(rows)
+        said: dict[str, Any] = {"predictions": answers.predictions(given.answers)}
+        if self._batches is not None:  # what KServe's agent adds, which stands between model and caller
+            said = {"message": "", "batchId": given.id, **said}
+        return Answer(200, answers.dumps(said), rows=size_of(rows), batch=given.rows)
 
     async def _infer(self, request: Request) -> Answer:
         self._require(self._name)
         with _callers_fault():
             asked = v2.asked(request.body, request.headers.get(v2.JSON_LENGTH), parsed)
-        outputs, rows = await self._inferred(asked)
+        outputs, counted = await self._inferred(asked)
         request_id = asked.id or request.headers.get("x-request-id", "")
         said, raw = v2.answered(self._name, self._version, request_id, outputs)
         body = answers.dumps(said)
         if not raw and v2.JSON_LENGTH not in request.headers:
-            return Answer(200, body, rows=rows)
+            return Answer(200, body, {}, *counted)
         headers = {}
         if raw:
             headers = {"content-type": "application/octet-stream", v2.JSON_LENGTH: str(len(body))}
         logged = self._logged(asked, request_id, outputs)
-        return Answer(200, b"".join((body, *raw)), headers, rows, logged)
+        return Answer(200, b"".join((body, *raw)), headers, *counted, logged)
 
     def _logged(
         self, asked: v2.Asked, request_id: str, outputs: list[tuple[answers.Output, bool]]
@@ -209,16 +215,26 @@ class ModelApp:
         made = partial(v2.answered, self._name, self._version, request_id, plain)
         return v2.as_json(answers.dumps, asked, lambda: made()[0])
 
-    async def _inferred(self, asked: v2.Asked) -> tuple[list[tuple[answers.Output, bool]], int]:
+    async def _inferred(
+        self, asked: v2.Asked
+    ) -> tuple[list[tuple[answers.Output, bool]], tuple[int, int | None]]:
+        """The outputs, and how many rows there were; see `Answer.rows` and `Answer.batch`."""
         with _callers_fault():
             rows = protocol.v2_rows(self._model, asked.tensors, self._signature)
-        made = answers.outputs(await self._answers(rows), self._outputs)
+        given = await self._answers(rows)
+        made = answers.outputs(given.answers, self._outputs)
         with _callers_fault():
-            return asked.chosen(made), _rows(rows)
+            return asked.chosen(made), (size_of(rows), given.rows)
 
-    async def _answers(self, rows: Any) -> Any:
+    def _gathering(self, batching: Batching) -> Batches:
+        inputs = [*self._model.inputs, *self._signature.inputs]
+        return Batches(self._call, batching if joinable(inputs) else replace(batching, rows=1))
+
+    async def _answers(self, rows: Any) -> Batched:
         try:
-            return await self._call(rows)
+            if self._batches is not None:
+                return await self._batches(rows)
+            return Batched(await self._call(rows), "", None)
         except ValueError as fault:  # what models say about rows that do not fit them
             raise Refusal(400, _sentence(fault)) from fault
         except Exception as fault:
@@ -264,11 +280,11 @@ class ModelApp:
         self._require(message.model_name, message.model_version)
         with _callers_fault():
             asked = grpc_wire.asked(message)
-        outputs, rows = await self._inferred(asked)
+        outputs, counted = await self._inferred(asked)
         request_id = asked.id or request.headers.get("x-request-id", "")
         made = grpc_wire.answered(self._name, self._version, request_id, outputs)
         logged = self._logged(asked, request_id, outputs)
-        return Answer(200, grpc_wire.framed(made), grpc_wire.HEADERS, rows, logged)
+        return Answer(200, grpc_wire.framed(made), grpc_wire.HEADERS, *counted, logged)
 
     def _grpc_ready(self, asked: Any) -> dict[str, Any]:
         self._require_name(asked.name)
@@ -303,11 +319,6 @@ class _callers_fault:
 
 def _sentence(fault: BaseException) -> str:
     return " ".join(str(fault).split())[:500]
-
-
-def _rows(rows: Any) -> int:
-    """How many rows a model was asked for."""
-    return len(next(iter(rows.values())) if isinstance(rows, dict) else rows)
 
 
 def _stated(spec: Spec) -> dict[str, Any]:

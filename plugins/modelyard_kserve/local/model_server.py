@@ -14,6 +14,7 @@ from pathlib import Path
 from modelyard.digests import model_digest
 from modelyard.errors import ConfigError, ModelyardError
 from modelyard_kserve.local import environments, resources, signature
+from modelyard_kserve.local.batching import Batching
 from modelyard_kserve.local.http_server import HttpServer
 from modelyard_kserve.local.limited import Limited
 from modelyard_kserve.local.logged import LoggedApp
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--trust-pickle", action="store_true")
     options.add_argument("--timeout", type=float, default=300.0, help="seconds that an answer may take")
     options.add_argument("--concurrency", type=int, default=0, help="requests at once; 0: as many as come")
+    options.add_argument("--batch-rows", type=int, default=0, help="in one call at most; 0: no gathering")
+    options.add_argument("--batch-latency", type=int, default=0, help="milliseconds that a request waits")
     options.add_argument("--own-requirements", action="store_true", help="in an environment of its own")
     given = options.parse_args(argv)
     probabilities = os.environ.get("PREDICT_PROBA", "").lower() == "true"
@@ -59,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A revision's processes share the file, and other revisions have another one.
     unloaded = given.logging.with_name(f"{given.name}.{(given.digest or given.version)[:12]}.unloaded")
     stated = signature.of(model, folder)
-    app = ModelApp(given.name, given.version, model, probabilities, stated, unloaded)
+    batching = Batching(given.batch_rows, given.batch_latency / 1000) if given.batch_rows else None
+    app = ModelApp(given.name, given.version, model, probabilities, stated, unloaded, batching)
     logged = LoggedApp(given.name, Limited(app, given.concurrency, given.timeout), given.logging)
     serving = HttpServer(logged, started=logged.started, stopped=logged.stopped)
     serving.run(path=given.socket, grace=given.timeout)

@@ -125,6 +125,7 @@ def _program(desired: Desired, revision: Wanted, kind: str, component: Component
         timeout=component.timeout,
         concurrency=component.concurrency,
         model_format="",
+        batcher={},
         command=_command(component.command, desired.name, host),
         code=component.code,
         own_requirements=False,

@@ -167,6 +167,9 @@ class Replica:
             argv += ["--format", wanted.model_format] if wanted.model_format else []
             argv += ["--trust-pickle"] if wanted.trust_pickle else []
             argv += ["--own-requirements"] if wanted.own_requirements else []
+            if wanted.batcher:
+                argv += ["--batch-rows", str(wanted.batcher["maxBatchSize"])]
+                argv += ["--batch-latency", str(wanted.batcher["maxLatency"])]
         argv += ["--memory", f"{wanted.limits.get('memory', 0):.0f}"]
         argv += ["--gpus", f"{wanted.limits.get(GPU, 0):.0f}"]
         forks = self._source

@@ -72,6 +72,7 @@ class Statistics:
         self._requests: Counter[tuple[str, int]] = Counter()
         self._known: dict[str, Answering] = {}
         self._seconds, self._rows = _Histogram(_SECONDS), _Histogram(_ROWS)
+        self._batches = _Histogram(_ROWS)
         self._now = 0
 
     @contextlib.contextmanager
@@ -83,14 +84,30 @@ class Statistics:
         finally:
             self._now -= 1
 
-    def note(self, identity: Answering, status: int, seconds: float, rows: int | None = None) -> None:
-        """Count an answered request, of which a model answered so many rows."""
+    def note(
+        self,
+        identity: Answering,
+        status: int,
+        seconds: float,
+        rows: int | None = None,
+        batch: int | None = None,
+    ) -> None:
+        """Count an answered request.
+
+        Args:
+            identity: who answered.
+            status, seconds: of the answer.
+            rows: so many a model answered.
+            batch: so many were in one call of the model, if this answer is the one to say it.
+        """
         revision = identity.revision
         self._requests[revision, status] += 1
         self._known[revision] = identity
         self._seconds.note(revision, seconds)
         if rows is not None:
             self._rows.note(revision, rows)
+        if batch is not None:
+            self._batches.note(revision, batch)
 
     def text(self, endpoint: str, events: Mapping[str, int]) -> str:
         """The exposition, with the payload events by what became of them."""
@@ -102,6 +119,9 @@ class Statistics:
             lines.append(f'modelyard_requests_total{{revision="{revision}",code="{status}"}} {count}')
         lines += self._seconds.lines("modelyard_request_duration_seconds", "Time from request to answer.")
         lines += self._rows.lines("modelyard_request_rows", "Rows that a request asked for.")
+        lines += self._batches.lines(
+            "modelyard_batch_rows", "Rows in a call of a model that gathers requests."
+        )
         lines += [
             "# HELP modelyard_revision_info The model behind a revision.",
             "# TYPE modelyard_revision_info gauge",

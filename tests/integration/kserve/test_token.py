@@ -61,6 +61,34 @@ def test_whoever_lacks_the_token_is_told_so_in_one_sentence(project: Any, guarde
     assert asked(guarded, bearer(token), host="guarded-default.example.com")[0] == 200
 
 
+def test_grpc_asks_for_it_as_well(project: Any, guarded: Endpoint) -> None:
+    grpc = pytest.importorskip("grpc")
+    from modelyard_kserve.local import grpc_wire
+
+    def described(headers: list[tuple[str, str]], host: str) -> Any:
+        target = urlsplit(guarded.url or "").netloc
+        with grpc.insecure_channel(target, options=[("grpc.default_authority", host)]) as channel:
+            call = channel.unary_unary(
+                "/inference.GRPCInferenceService/ModelMetadata",
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=lambda data: data,
+            )
+            asked = grpc_wire.MESSAGES.ModelMetadataRequest(name="guarded")
+            return call(asked, metadata=headers, timeout=30)
+
+    token = ("authorization", f"Bearer {project.server.token('guarded')}")
+    for headers, host in (
+        ([], "guarded-default.example.com"),
+        ([("x-modelyard-endpoint", "guarded")], "localhost"),
+        ([("x-modelyard-endpoint", "default/guarded")], "localhost"),
+        ([], "localhost"),  # the only endpoint need not be named
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            described(headers, host)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED, refused.value
+        assert described([*headers, token], host)
+
+
 def test_our_own_callers_send_it_by_themselves(guarded: Endpoint, rows: Any) -> None:
     assert guarded.predict(rows).version == "1"
     with pytest.raises(UsageError, match="guarded refused the token: this endpoint asks") as refused:

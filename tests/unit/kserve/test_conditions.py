@@ -201,6 +201,11 @@ def test_consent_is_told_with_what_it_is_about(told: Told) -> None:
     told.sees(endpoint("1", trusted_by="consent", trust_pickle=True), r1=LOADS)
     (made,) = [event for event in events(told._folder) if event.reason == "RevisionCreated"]
     assert made.message.endswith(f"trusted by consent to sha256:{'ab' * 32}")
+    (one,) = ONE.revisions
+    alien = replace(ONE, revisions=(replace(one, number=2, digest="", trusted_by="consent"),), rolled_out=2)
+    told.sees(alien, r2=LOADS)
+    made = [event for event in events(told._folder) if event.reason == "RevisionCreated"][-1]
+    assert made.message.endswith("trusted by consent to its command")
 
 
 def test_a_controller_that_is_started_anew_tells_nothing_again(told: Told) -> None:

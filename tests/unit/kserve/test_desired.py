@@ -191,3 +191,9 @@ def test_a_folder_that_others_can_enter_is_not_private(tmp_path: Path) -> None:
     folder.chmod(0o700)
     link.symlink_to(folder)
     assert not states.is_private(link), "a link may lead to somebody else's folder"
+
+
+def test_a_process_that_gathers_requests_is_another_one() -> None:
+    batched = wanted(1, batcher={"maxBatchSize": 8, "maxLatency": 20})
+    assert batched.key != wanted(1).key
+    assert batched.key != wanted(1, batcher={"maxBatchSize": 8, "maxLatency": 30}).key

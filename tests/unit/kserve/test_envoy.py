@@ -130,16 +130,15 @@ def test_only_who_has_the_token_comes_through_and_the_model_never_sees_it(
     (found,) = resources(tmp_path / "rds.json")
     for host in found["virtual_hosts"]:
         to_models = [r for r in host["routes"] if "weighted_clusters" in r.get("route", {})]
-        known = [
-            [h["string_match"]["exact"] for h in r["match"]["headers"] if h["name"] == "authorization"]
+        asked = [
+            [one["string_match"]["exact"] for one in r["match"]["headers"] if one["name"] == "authorization"]
             for r in to_models
         ]
-        assert all(tokens == allowed for tokens in known), "gRPC asks for it as well"
+        assert asked == [allowed] * len(to_models), "a route leads around the token"
+        assert bool(to_models) == bool(allowed)
         assert all(r["request_headers_to_remove"] == ["authorization"] for r in to_models)
-        # Behind each way in there is a refusal for who lacks it.
-        refusals = [r for r in host["routes"] if r.get("direct_response", {}).get("status") == 401]
-        assert len(refusals) == (1 if host["name"] != "paths" else 4)
-        assert len(to_models) == (len(refusals) if allowed else 0)
+        refusals = [r["direct_response"]["status"] for r in host["routes"] if "direct_response" in r]
+        assert refusals.count(401) >= max(len(to_models), 1)
 
 
 def test_replicas_come_before_the_activator_and_one_that_sleeps_has_it_alone(tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ RUNS = "{name: kserve-container, command: [python, -m, ours]}"
         ),
         (
             f"transformer: {{containers: [{RUNS}], batcher: {{maxBatchSize: 8}}}}",
-            ("error", "spec.transformer.batcher: would change answers"),
+            ("warning", "spec.transformer.batcher: gathers nothing for programs"),
         ),
         (
             f"transformer: {{containers: [{RUNS}], canaryTrafficPercent: 20}}",
@@ -298,8 +298,19 @@ def test_two_loggers_would_log_each_prediction_twice() -> None:
         ("scaleTarget: 30", "local", None, ""),
         ("maxReplicas: 3", "local", None, ""),
         ("deploymentStrategy: {type: Recreate}", "local", "warning", "has no effect on local processes"),
-        ("batcher: {maxBatchSize: 8}", "local", "error", "would change answers"),
-        ("batcher: {maxBatchSize: 8}", "Knative", None, ""),
+        ("batcher: {maxBatchSize: 8, maxLatency: 20, timeout: 9}", "local", None, ""),
+        ("batcher: {maxBatchSize: 8, maxLatency: 20}", "Knative", None, ""),
+        ("batcher: {maxBatchSize: 8}", "local", "warning", "a request that comes alone waits 5 s for others"),
+        ("batcher: {maxBatchSize: 8}", "Knative", "warning", "a request that comes alone waits 5 s"),
+        (
+            "batcher: {maxLatency: 9000, timeout: 9}",
+            "local",
+            "error",
+            "9 s is no less than an answer may take",
+        ),
+        ("batcher: {maxBatchSize: 0, maxLatency: 20}", "local", "error", "0 is not more than 0"),
+        ("batcher: {maxBatchSize: 8, maxLatency: -1}", "Knative", "error", "-1 is not more than 0"),
+        ("batcher: {maxLatency: 20, timeout: 9}", "Knative", "warning", "never reaches KServe's agent"),
     ],
 )
 def test_what_a_field_does_there(line: str, mode: Mode, level: str | None, said: str) -> None:
@@ -312,10 +323,28 @@ def test_what_a_field_does_there(line: str, mode: Mode, level: str | None, said:
         assert said in one.message
 
 
-def test_the_batcher_passes_v2_by() -> None:
-    text = with_predictor("  protocolVersion: v2\n    batcher: {maxBatchSize: 8}")
+def test_the_batcher_passes_v2_by_on_clusters_and_not_here() -> None:
+    text = with_predictor("  protocolVersion: v2\n    batcher: {maxBatchSize: 8, maxLatency: 20}")
     assert only(text)[0] == "warning"
     assert "those of V2 pass it by" in only(text)[2]
+    assert found(text, "local") == []
+
+
+def test_a_batcher_has_nothing_to_gather_from_one_request_at_a_time() -> None:
+    text = with_predictor("batcher: {maxLatency: 20}\n    containerConcurrency: 1")
+    (level, line, said) = only(text, "local")
+    assert (level, line) == ("warning", LINE + 1)
+    assert "waits for others that can't come" in said
+
+
+def test_a_batcher_gathers_nothing_for_ones_own_programs() -> None:
+    text = instead_of_model(
+        "    batcher: {maxLatency: 20}\n"
+        "    containers: [{name: kserve-container, command: [python, -m, ours]}]\n"
+    )
+    (level, _, said) = only(text, "local")
+    assert level == "warning"
+    assert "they answer each request by itself" in said
 
 
 def test_of_a_container_local_processes_run_the_command_alone() -> None:

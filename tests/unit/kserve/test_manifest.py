@@ -276,7 +276,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
             in_predictor("minReplicas: 3\n    maxReplicas: 2"),
             f"line {LINE}: spec.predictor.minReplicas: 3 is more than",
         ),
-        (in_predictor("batcher: {maxBatchSize: 8}"), "spec.predictor.batcher: would change answers"),
+        (in_predictor("batcher: {maxBatchSize: 0}"), "spec.predictor.batcher.maxBatchSize: 0 is not more"),
         (in_predictor("workerSpec: {}"), "spec.predictor.workerSpec: would change answers"),
         (
             in_predictor("logger: {mode: some}"),
@@ -422,3 +422,14 @@ def test_no_message_repeats_what_may_be_a_secret(env: str) -> None:
     assert refused.value.code == "manifest-invalid"
     assert "line " in refused.value.message
     assert "4711" not in refused.value.message
+
+
+def test_what_a_batcher_does_not_say_is_as_kserves_agent_has_it() -> None:
+    assert parse(GOOD, "dienst.yaml").batcher == {}
+    empty = parse(in_predictor("batcher: {}"), "dienst.yaml")
+    assert (empty.batcher, empty.timeout) == ({"maxBatchSize": 32, "maxLatency": 5000}, 300.0)
+    assert len(empty.notes) == 1
+    assert "waits 5 s for others" in empty.notes[0]
+    said = parse(in_predictor("batcher: {maxBatchSize: 8, maxLatency: 20, timeout: 9}"), "dienst.yaml")
+    assert (said.batcher, said.timeout) == ({"maxBatchSize": 8, "maxLatency": 20}, 9.0)
+    assert said.notes == ()

@@ -34,7 +34,7 @@ def read(text: str, mode: Mode, namespace: str = "team") -> Manifest:
 @pytest.mark.parametrize(
     "more",
     [
-        "    batcher: {maxBatchSize: 8}\n",
+        "    batcher: {maxBatchSize: 8, maxLatency: 20}\n",
         "    minReplicas: 2\n    maxReplicas: 5\n",
         "  transformer:\n    containers: [{name: kserve-container, image: ours}]\n",
         "      env: [{name: KEY, valueFrom: {secretKeyRef: {name: s, key: k}}}]\n",

@@ -65,6 +65,16 @@ def test_the_rows_of_a_request_are_counted_and_the_model_is_named() -> None:
     assert seen['modelyard_revision_info{revision="r",model="la\\"te",version="3"}'] == 1
 
 
+def test_calls_of_the_model_are_counted_where_requests_are_gathered() -> None:
+    counted = Statistics()
+    for batch in (None, None, 3):
+        counted.note(of("r"), 200, 0.01, 1, batch)
+    seen = samples(counted.text("late", {}))
+    assert seen['modelyard_request_rows_count{revision="r"}'] == 3
+    assert seen['modelyard_batch_rows_count{revision="r"}'] == 1
+    assert seen['modelyard_batch_rows_sum{revision="r"}'] == 3
+
+
 def test_a_request_is_under_way_until_it_ends_well_or_not() -> None:
     counted = Statistics()
     try:
@@ -81,7 +91,7 @@ def test_events_are_counted_by_outcome_and_every_family_has_a_type() -> None:
     seen = samples(text)
     assert seen['modelyard_payload_events_total{endpoint="late",outcome="stored"}'] == 3
     assert seen['modelyard_payload_events_total{endpoint="late",outcome="dropped"}'] == 1
-    assert text.count("# TYPE ") == text.count("# HELP ") == 6
+    assert text.count("# TYPE ") == text.count("# HELP ") == 7
     assert text.endswith("\n")
 
 
