@@ -1,4 +1,4 @@
-"""A predictor that is a container: its command, run as a process of the project without its image."""
+"""A component that is a container: its command, run as a process of the project without its image."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 from modelyard_kserve.rules import MAIN_CONTAINER
 
+#: What stands around a predictor.
+COMPONENTS = ("transformer", "explainer")
 #: Where KServe puts the model that `STORAGE_URI` in a container's environment names.
 MOUNTED = "/mnt/models"
 _PYTHON = re.compile(r"(.*/)?python(3(\.\d+)?)?")

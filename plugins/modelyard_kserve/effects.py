@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelyard.kube.quantities import quantity
-from modelyard_kserve.commands import command_of, container_of
+from modelyard_kserve.commands import COMPONENTS, command_of, container_of
 from modelyard_kserve.documents import Level, Place, Said
 from modelyard_kserve.local import resources
 from modelyard_kserve.local.runtimes import FORMATS
@@ -24,6 +24,7 @@ _REFUSED = {"workerSpec"}
 _HONOURED_OF_MODEL = {"modelFormat", "storageUri", "storage", "env", "protocolVersion", "name", "runtime"}
 _HONOURED_OF_MODEL |= {"resources"}
 _HONOURED_OF_CONTAINERS = {"name", "image", "command", "args", "env", "imagePullPolicy", "ports", "resources"}
+_HONOURED_OF_COMPONENTS = _HONOURED - {"model", *LEGACY, "storageUris"} | {"containers"}
 #: Knative's annotation: how long nobody may ask before a model with `minReplicas: 0` is ended.
 WINDOW = "autoscaling.knative.dev/window"
 #: Ours: `own` gives the model an environment with what its requirements.txt lists.
@@ -87,7 +88,7 @@ def effects(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
     if REQUIREMENTS in (value["metadata"].get("annotations") or {}):
         message = "has no effect on clusters: packages are those of the image"
         yield Said(("metadata", "annotations", REQUIREMENTS), message, "warning")
-    for name in ("predictor", "transformer", "explainer"):
+    for name in ("predictor", *COMPONENTS):
         component = spec.get(name) or {}
         yield from on_clusters(("spec", name), component, mode)
         yield from _ours_on_clusters(("spec", name), component)
@@ -192,9 +193,9 @@ def seconds_of(duration: str) -> float | None:
 
 
 def _locally(spec: Mapping[str, Any]) -> Iterator[Said]:
-    for part in ("transformer", "explainer"):
-        if spec.get(part):
-            yield Said(("spec", part), "is not run by local processes yet", hint="leave it out here")
+    for kind in COMPONENTS:
+        if spec.get(kind):
+            yield from _component_locally(("spec", kind), spec[kind], spec)
     canaries = spec.get("canary") or []
     if canaries and spec["predictor"].get("canaryTrafficPercent") is not None:
         message = "stands beside spec.predictor.canaryTrafficPercent, which says something else"
@@ -218,6 +219,32 @@ def _predictor_locally(at: Place, predictor: Mapping[str, Any]) -> Iterator[Said
         yield from _model_locally((*at, name), name, predictor[name])
     ignored = [key for key in predictor if key not in _HONOURED | _REFUSED | {name}]
     yield from (_ignored((*at, key)) for key in ignored)
+
+
+def _component_locally(at: Place, component: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Said]:
+    if implementations(component) != ["containers"]:
+        message = "is not run here: it is an image of KServe's"
+        hint = "write it as a class of the project: containers with a command"
+        yield Said((*at, *implementations(component)), message, hint=hint)
+        return
+    for refused in sorted(_REFUSED & component.keys()):
+        yield Said((*at, refused), "would change answers and is not done by local processes")
+    yield from _container_locally(at, component)
+    yield from _batched_locally((*at, "batcher"), component, True)
+    if component.get("canaryTrafficPercent") is not None:
+        message = "has no effect here: a transformer or explainer is part of its predictor's revision"
+        hint = "use spec.predictor.canaryTrafficPercent"
+        yield Said((*at, "canaryTrafficPercent"), message, "warning", hint)
+    if component.get("logger"):
+        both = spec["predictor"].get("logger")
+        if at[-1] == "explainer":
+            message = "logs nothing here: explanations are no predictions"
+            yield Said((*at, "logger"), message, "warning")
+        elif both:
+            message = "logs nothing here: the predictor's logs each prediction already"
+            yield Said((*at, "logger"), message, "warning", "leave one of them out")
+    known = _HONOURED_OF_COMPONENTS | _REFUSED
+    yield from (_ignored((*at, key)) for key in component if key not in known)
 
 
 def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[Said]:

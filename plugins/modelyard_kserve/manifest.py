@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from modelyard.errors import ConfigError
 from modelyard.kube.quantities import quantity
 from modelyard.manifests import text_of
 from modelyard_kserve import graphs
-from modelyard_kserve.commands import command_of, container_of
+from modelyard_kserve.commands import COMPONENTS, command_of, container_of
 from modelyard_kserve.documents import Document, Place, Said, Unreadable, documents, dotted, invalid
 from modelyard_kserve.effects import BATCHER, REQUIREMENTS, WINDOW, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, graph_findings, not_a_service, service_findings
+from modelyard_kserve.local.desired import Component
 from modelyard_kserve.local.graph.spec import graph_of
 from modelyard_kserve.local.resources import limits_of
 from modelyard_kserve.local.scaling import TARGETS, Scaling
@@ -25,11 +27,12 @@ from modelyard_kserve.storage.uris import asked_for
 
 @dataclass(frozen=True)
 class Logger:
-    """`spec.predictor.logger`."""
+    """`spec.predictor.logger`, or that of the transformer, then `component` says so."""
 
     mode: str
     url: str | None
     metadata_headers: tuple[str, ...]
+    component: str = ""
 
 
 #: Seconds: Knative's longest answer.
@@ -59,6 +62,7 @@ class Manifest:
         graph: an InferenceGraph's values; empty: it is an InferenceService.
         own_requirements: it runs with the packages that the model lists.
         command: what a custom predictor runs; empty: a model of ours to load.
+        components: its `transformer` and `explainer`, whose files are not looked at yet.
         spec_digest: identifies everything that makes a new revision when it changes.
         notes: what the file says that this target does not do.
         canaries: predictors beside the one.
@@ -84,6 +88,7 @@ class Manifest:
     limits: Mapping[str, float] = field(default_factory=dict)
     protocol: str = ""
     graph: Mapping[str, Any] = field(default_factory=dict)
+    components: Mapping[str, Component] = field(default_factory=dict)
     batcher: Mapping[str, int] = field(default_factory=dict)
     canaries: tuple[CanaryManifest, ...] = ()
 
@@ -172,6 +177,12 @@ def _of_predictor(
     storage_uri = (asked_for(model) if mode == "local" else model.get("storageUri")) or ""
     if not storage_uri and not command:  # KServe takes images that bring their model along
         raise _refused(document, Said((*at, *_NO_ADDRESS.place[2:]), _NO_ADDRESS.message))
+    spec = value["spec"]
+    components = {
+        kind: _component(document, spec[kind], ("spec", kind))
+        for kind in COMPONENTS
+        if mode == "local" and spec.get(kind)
+    }
     return Manifest(
         text="",
         document=value,
@@ -184,12 +195,13 @@ def _of_predictor(
         scaling=_scaling(document, predictor, model, at),
         timeout=_timeout(predictor),
         concurrency=predictor.get("containerConcurrency") or 0,
-        logger=_logger(predictor.get("logger")),
+        logger=_logger(spec),
         env=_env(model),
-        spec_digest=digest_of({k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}),
+        spec_digest=_spec_digest(spec, predictor),
         command=command,
         protocol=model.get("protocolVersion") or "",
         limits=limits_of(model) if mode == "local" else {},
+        components=components,
         batcher=_batcher(predictor.get("batcher")),
         own_requirements=REQUIREMENTS in (value["metadata"].get("annotations") or {}),
     )
@@ -238,6 +250,25 @@ _NO_ADDRESS = Said(("spec", "predictor", "model", "storageUri"), "is missing: wh
 _NO_MODEL = Said(("spec", "predictor", "model"), "is missing: a container's image is not ours to verify")
 
 
+def _spec_digest(spec: Mapping[str, Any], predictor: Mapping[str, Any]) -> str:
+    alone = {k: v for k, v in predictor.items() if k != "canaryTrafficPercent"}
+    around = {kind: spec[kind] for kind in COMPONENTS if spec.get(kind)}
+    return digest_of([alone, around] if around else alone)
+
+
+def _component(document: Document, component: Mapping[str, Any], at: Place) -> Component:
+    model, command = _custom(component)
+    return Component(
+        command=shlex.join(command),
+        storage_uri=model["storageUri"] or "",
+        env=_env(model),
+        limits=limits_of(model),
+        timeout=float(component.get("timeout") or _TIMEOUT),
+        concurrency=component.get("containerConcurrency") or 0,
+        scaling=_scaling(document, component, model, at),
+    )
+
+
 def _custom(predictor: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A container as a model: `STORAGE_URI` in its environment is what KServe fetches for it."""
     _, container = container_of(predictor)
@@ -283,23 +314,24 @@ def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:
 
 
 def _scaling(
-    document: Document, predictor: Mapping[str, Any], model: Mapping[str, Any], at: Place
+    document: Document, component: Mapping[str, Any], model: Mapping[str, Any], at: Place
 ) -> Scaling:
     annotations = document.value["metadata"].get("annotations") or {}
     asked = (model.get("resources") or {}).get("requests") or {}
     try:
         cores, memory = (quantity(asked.get(what, given)) for what, given in _ASKED.items())
     except ValueError as fault:
-        place = (*at, "model", "resources", "requests")
+        what = "model" if component.get("model") else "containers"
+        place = (*at, what, "resources", "requests")
         raise _refused(document, Said(place, str(fault))) from None
-    least = 1 if predictor.get("minReplicas") is None else predictor["minReplicas"]
-    metric = predictor.get("scaleMetric") or "concurrency"
-    target = float(predictor.get("scaleTarget") or TARGETS[metric])
-    if metric == "concurrency" and predictor.get("containerConcurrency"):
-        target = min(target, float(predictor["containerConcurrency"]))
+    least = 1 if component.get("minReplicas") is None else component["minReplicas"]
+    metric = component.get("scaleMetric") or "concurrency"
+    target = float(component.get("scaleTarget") or TARGETS[metric])
+    if metric == "concurrency" and component.get("containerConcurrency"):
+        target = min(target, float(component["containerConcurrency"]))
     return Scaling(
         least=least,
-        most=max(least, predictor.get("maxReplicas") or 1),
+        most=max(least, component.get("maxReplicas") or 1),
         metric=metric,
         target=target,
         window=seconds_of(annotations.get(WINDOW) or "") or Scaling.window,
@@ -322,10 +354,15 @@ def _batcher(batcher: Mapping[str, Any] | None) -> dict[str, int]:
     return {name: batcher.get(name) or default for name, default in BATCHER.items()}
 
 
-def _logger(logger: Mapping[str, Any] | None) -> Logger | None:
-    if logger is None:
-        return None
-    return Logger(logger.get("mode") or "all", logger.get("url"), tuple(logger.get("metadataHeaders") or ()))
+def _logger(spec: Mapping[str, Any]) -> Logger | None:
+    """The predictor's, else the transformer's: with both, each prediction would be in the log twice."""
+    for kind in ("predictor", "transformer"):
+        logger = (spec.get(kind) or {}).get("logger")
+        if logger is not None:
+            headers = tuple(logger.get("metadataHeaders") or ())
+            component = kind if kind in COMPONENTS else ""
+            return Logger(logger.get("mode") or "all", logger.get("url"), headers, component)
+    return None
 
 
 def _env(model: Mapping[str, Any]) -> dict[str, str]:

@@ -29,10 +29,12 @@ from modelyard_kserve.counted import by_envoy
 from modelyard_kserve.lint import lint, mode_named
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local import tokens, told
+from modelyard_kserve.local.addresses import cluster_of
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.conditions import events
 from modelyard_kserve.local.desired import Desired
 from modelyard_kserve.local.graph import shown
+from modelyard_kserve.local.parts import entry_of
 from modelyard_kserve.local.replicas import RECORDS
 from modelyard_kserve.manifest import Manifest
 from modelyard_kserve.storage import uris
@@ -106,7 +108,7 @@ class KserveServer:
         service = self._context.services.get(SERVICE)
         if service is None or service.status != "running":
             return []
-        names = {revision.name for revision in wanted.everything}
+        names = {cluster_of(one.name, entry_of(one)): one.name for one in wanted.everything}
         admin = Admin(states.run_folder(self._context.state) / "admin.sock")
         try:
             found = by_envoy(admin.answered(), names)
@@ -119,7 +121,7 @@ class KserveServer:
                 f"Envoy does not say what it counted: {fault}",
                 "modelyard logs serving",
             ) from None
-        return found
+        return [replace(one, revision=names[one.revision]) for one in found]
 
     def services(self) -> Sequence[ServiceSpec]:
         """See `Server.services`: one controller for all of them."""
@@ -201,6 +203,7 @@ class KserveServer:
         # To fetch may take long, and others wait for the lock; what an alias means is asked while they do.
         predictors = (manifest, *(canary.manifest for canary in manifest.canaries))
         fetched = [revising.fetched(one, self._context, console.doing) for one in predictors]
+        components = revising.around(manifest, self._context, console.doing)
         with self._locked(manifest.name):
             found, *beside = (
                 files or revising.found(one, self._context) for files, one in zip(fetched, predictors)
@@ -211,9 +214,9 @@ class KserveServer:
             before = states.load(self._at(manifest.name))
             shown.require_possible(manifest, before, self._others(), self._settings.graph_headers)
             settled = before.settled(self._ready(before)) if before else None
-            revision = revising.revision(manifest, settled, found, self._context, trust=trust)
+            revision = revising.revision(manifest, settled, found, components, self._context, trust=trust)
             canaries = revising.canaries(
-                manifest, settled, revision.number, beside, self._context, trust=trust
+                manifest, settled, revision.number, beside, components, self._context, trust=trust
             )
             if keep_split and settled and revision is settled.newest:
                 # Nothing moved: what `traffic` said since is still so.

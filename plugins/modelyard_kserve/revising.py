@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from modelyard.digests import model_digest
 from modelyard.errors import ConfigError
@@ -14,7 +15,7 @@ from modelyard.stages import StageContext
 from modelyard_kserve import graphs
 from modelyard_kserve.commands import own_code
 from modelyard_kserve.config import KserveSettings
-from modelyard_kserve.local.desired import Canary, Desired, Wanted
+from modelyard_kserve.local.desired import Canary, Component, Desired, Wanted
 from modelyard_kserve.manifest import Manifest
 from modelyard_kserve.storage import Resolved, resolve
 from modelyard_kserve.storage.uris import shown
@@ -45,8 +46,39 @@ def fetched(manifest: Manifest, context: StageContext, progress: Callable[[str],
     return None if manifest.storage_uri.startswith("models:/") else found(manifest, context, progress)
 
 
+def around(
+    manifest: Manifest, context: StageContext, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, Component]:
+    """The components of the manifest with the files that they run.
+
+    Raises:
+        ModelyardError: see `modelyard_kserve.storage.resolve`.
+    """
+    made = {}
+    for kind, component in manifest.components.items():
+        code = own_code(shlex.split(component.command), context.root)
+        digest = model_digest(code) if code else ""
+        files = Resolved(code or context.root, digest)
+        if component.storage_uri:
+            files = resolve(component.storage_uri, context, progress)
+        made[kind] = replace(
+            component,
+            code=digest,
+            path=str(files.path),
+            digest=files.digest,
+            storage_uri=shown(component.storage_uri),
+        )
+    return made
+
+
 def revision(
-    manifest: Manifest, before: Desired | None, files: Resolved, context: StageContext, *, trust: bool
+    manifest: Manifest,
+    before: Desired | None,
+    files: Resolved,
+    components: Mapping[str, Component],
+    context: StageContext,
+    *,
+    trust: bool,
 ) -> Wanted:
     """The revision that the manifest asks for: the newest one again if nothing of it changed.
 
@@ -54,6 +86,7 @@ def revision(
         manifest: what is applied.
         before: the endpoint as it was to be.
         files: what is served.
+        components: what stands around it.
         context: the provider's.
         trust: somebody consents to these files.
 
@@ -61,15 +94,14 @@ def revision(
         ConfigError: `custom-untrusted`: it runs others' code, and nobody consented to that.
     """
     number = max(one.number for one in before.everything) + 1 if before else 1
-    made = _made(manifest, before, files, context, number, trust=trust)
+    made = _made(manifest, before, files, components, context, number, trust=trust)
     newest = before.newest if before else None
-    same = newest is not None and (newest.key, newest.model, newest.version, newest.spec_digest) == (
-        made.key,
-        made.model,
-        made.version,
-        made.spec_digest,
-    )
+    same = newest is not None and _identity(newest) == _identity(made)
     return newest if same and newest is not None else made
+
+
+def _identity(revision: Wanted) -> tuple[Any, ...]:
+    return (revision.key, revision.model, revision.version, revision.spec_digest, revision.components)
 
 
 def canaries(
@@ -77,6 +109,7 @@ def canaries(
     before: Desired | None,
     newest: int,
     found: Sequence[Resolved],
+    components: Mapping[str, Component],
     context: StageContext,
     *,
     trust: bool,
@@ -88,6 +121,7 @@ def canaries(
         before: the endpoint as it was to be.
         newest: the number of the revision that the predictor asks for; theirs follow.
         found: their files.
+        components: what stands around each of them.
         context: the provider's.
         trust: somebody consents to these files.
 
@@ -99,9 +133,13 @@ def canaries(
     made = []
     for one, files in zip(manifest.canaries, found):
         asked = replace(one.manifest, storage_uri=shown(one.manifest.storage_uri))
-        fresh = _made(asked, before, files, context, last + 1, trust=trust)
+        fresh = _made(asked, before, files, components, context, last + 1, trust=trust)
         same = known.get(fresh.key)
-        if same is None or (same.model, same.version) != (fresh.model, fresh.version):
+        if same is None or (same.model, same.version, same.components) != (
+            fresh.model,
+            fresh.version,
+            fresh.components,
+        ):
             last += 1
             same = fresh
         made.append(Canary(same, one.percent, max(one.manifest.scaling.least, 1)))
@@ -163,13 +201,17 @@ def _made(
     manifest: Manifest,
     before: Desired | None,
     files: Resolved,
+    components: Mapping[str, Component],
     context: StageContext,
     number: int,
     *,
     trust: bool,
 ) -> Wanted:
     settings: KserveSettings = context.settings or KserveSettings()  # type: ignore[call-arg,unused-ignore]
-    code = _own_code(manifest, before, context.root, trusted=trust or settings.trust_pickle)
+    trusted = trust or settings.trust_pickle or _consented(manifest, before, "")
+    code = _own_code(manifest.command, context.root, trusted=trusted)
+    for component in components.values():
+        _own_code(shlex.split(component.command), context.root, trusted=trusted)
     trusted_by: Trust = ""
     if not manifest.graph:
         trusted_by = trust_of(
@@ -201,18 +243,19 @@ def _made(
         graph=graphs.router(manifest.graph, manifest.namespace, settings.graph_headers)
         if manifest.graph
         else "",
+        components=dict(components),
     )
 
 
-def _own_code(manifest: Manifest, before: Desired | None, root: Path, *, trusted: bool) -> Path | None:
-    """The project's code that a custom predictor runs; code of others runs if somebody said so."""
-    if not manifest.command:
+def _own_code(command: Sequence[str], root: Path, *, trusted: bool) -> Path | None:
+    """The project's code that a command runs; code of others runs if somebody said so."""
+    if not command:
         return None
-    code = own_code(manifest.command, root)
-    if code is None and not trusted and not _consented(manifest, before, ""):
+    code = own_code(command, root)
+    if code is None and not trusted:
         raise ConfigError(
             "custom-untrusted",
-            f"'{shlex.join(manifest.command)[:200]}' runs no file of the project",
+            f"'{shlex.join(command)[:200]}' runs no file of the project",
             "put the code into the project's folder, or consent to this command: endpoints apply --trust",
         )
     return code

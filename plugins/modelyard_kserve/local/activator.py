@@ -25,6 +25,8 @@ from typing import Any
 
 from modelyard_kserve.local.grpc_status import CONTENT_TYPE, refusal
 
+#: Says who is waited for: a revision, or its transformer or explainer. Envoy sets it.
+CLUSTER_HEADER = "x-modelyard-cluster"
 _HEAD_LIMIT = 128 * 1024
 _PIECE = 64 * 1024
 #: Seconds between two looks whether the replica is there, and between two rings of the bell.
@@ -70,7 +72,7 @@ class Activator:
             writer.close()
 
     async def _taken(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        revision = _header(head, b"x-modelyard-revision")
+        revision = _header(head, CLUSTER_HEADER.encode())
         in_grpc = _header(head, b"content-type").startswith(CONTENT_TYPE)
         if self._waiting[revision] >= _MOST:
             await _refuse(writer, f"{_MOST} requests wait for {revision} already", in_grpc)

@@ -58,28 +58,41 @@ def conditions(desired: Desired, revisions: Mapping[str, _State], reachable: boo
         reachable: the gateway runs.
     """
     seen = {int(number): state for number, state in revisions.items()}
-    configuration = _configuration(desired.newest, seen.get(desired.newest.number, {}))
+    newest, state = desired.newest, seen.get(desired.newest.number, {})
+    configuration = _configuration(newest.name, _part(state, "predictor"))
+    around = {
+        f"{kind.capitalize()}Ready": _configuration(f"{newest.name}, {kind}", _part(state, kind))
+        for kind in newest.components
+    }
+    predictors = _route(desired, {number: _part(one, "predictor") for number, one in seen.items()})
     route = _route(desired, seen)
     ingress = _TRUE if reachable else ("Unknown", "IngressNotReady", "Envoy does not run yet")
-    predictor = _worst(configuration, route)
+    predictor = _worst(configuration, predictors)
     return {
-        "Ready": _worst(predictor, ingress),
+        "Ready": _worst(predictor, *around.values(), route, ingress),
         "PredictorReady": predictor,
         "PredictorConfigurationReady": configuration,
-        "PredictorRouteReady": route,
+        "PredictorRouteReady": predictors,
+        **around,
         "RoutesReady": route,
         "IngressReady": ingress,
     }
 
 
-def _configuration(newest: Wanted, state: _State) -> _Fact:
-    """Whether the newest revision is as it should be."""
+def _part(state: _State, kind: str) -> _State:
+    """The state of one part of a revision; a revision that is a predictor alone has no others."""
+    found: _State = state.get("parts", {}).get(kind, state)
+    return found
+
+
+def _configuration(name: str, state: _State) -> _Fact:
+    """Whether a part of the newest revision is as it should be."""
     if state.get("ready"):
         return _TRUE
     message = str(state.get("message") or _LOADING)
     if state.get("failed"):
-        return "False", "RevisionFailed", f"revision {newest.name} failed: {message}"
-    return "Unknown", reason_of(state), f"revision {newest.name}: {message}"
+        return "False", "RevisionFailed", f"revision {name} failed: {message}"
+    return "Unknown", reason_of(state), f"revision {name}: {message}"
 
 
 def _route(desired: Desired, seen: Mapping[int, _State]) -> _Fact:

@@ -55,7 +55,7 @@ class Controller:
     def __init__(self, state: Path, port: int, log_folder: Path, root: Path) -> None:
         self._state, self._endpoints, self._run = state, state / "endpoints", _private_folder(state)
         self._port = port
-        self._places = Places(self._run, log_folder, root)
+        self._places = Places(self._run, log_folder, root, port)
         self._admin = Admin(self._run / "admin.sock")
         self._envoy = Child(self._run / "envoy.json", log_folder / "serving.log", root)
         self._activator = Child(self._run / "activator.json", log_folder / "serving.log", root)

@@ -31,7 +31,7 @@ from typing import Any
 
 from modelyard.errors import ModelyardError
 from modelyard_kserve.commands import PythonProgram, python_program, with_values
-from modelyard_kserve.local import resources
+from modelyard_kserve.local import resources, upstream
 from modelyard_kserve.local.http_server import HttpServer
 from modelyard_kserve.local.kserve_app import KserveApp
 from modelyard_kserve.local.limited import Limited
@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run_program(command, Path(given.socket), port)
 
     def serve(models: dict[str, Any]) -> None:
+        upstream.address_in_grpc()
         app = KserveApp(given.name, given.version, models)
         logged = LoggedApp(given.name, Limited(app, given.concurrency, given.timeout), given.logging)
         serving = HttpServer(logged, started=logged.started, stopped=logged.stopped)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from modelyard.digests import digest_of
@@ -25,8 +26,33 @@ _LONGEST_TEMPORARY = 58
 
 
 @dataclass(frozen=True)
+class Component:
+    """A transformer or an explainer: a program of the project before or beside the predictor.
+
+    Attributes:
+        command: what it runs, quoted for a shell, without what the predictor's address adds.
+        code: the digest of the project's code that it runs.
+        path, digest: of its model's files, or of its code.
+        storage_uri: where its model came from; empty: it has none.
+        env, limits, timeout, concurrency: see `Wanted`.
+        scaling: how many processes it has.
+    """
+
+    command: str
+    code: str = ""
+    path: str = ""
+    digest: str = ""
+    storage_uri: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    timeout: float = 300.0
+    concurrency: int = 0
+    scaling: Scaling = field(default_factory=Scaling)
+
+
+@dataclass(frozen=True)
 class Wanted:
-    """One revision: which model, with which environment."""
+    """One revision: which model, with which environment, and what stands around it."""
 
     number: int
     name: str
@@ -54,6 +80,10 @@ class Wanted:
     own_requirements: bool = False
     #: `resources.limits`, those that a process can keep.
     limits: Mapping[str, float] = field(default_factory=dict)
+    #: `transformer` and `explainer`, if it has them.
+    components: Mapping[str, Component] = field(default_factory=dict)
+    #: Which of those this is, where it stands for its processes; empty: the predictor.
+    component: str = ""
     #: `maxBatchSize` and `maxLatency`; empty: requests are not gathered.
     batcher: Mapping[str, int] = field(default_factory=dict)
     #: The graph that it routes, as JSON; empty: it is a model.
@@ -202,9 +232,9 @@ def load(folder: Path) -> Desired | None:
     if value is None and not file.exists():
         return None
     try:
-        revisions = tuple(Wanted(**revision) for revision in value.pop("revisions"))
+        revisions = tuple(_wanted(**revision) for revision in value.pop("revisions"))
         notes, scaling = tuple(value.pop("notes")), Scaling(**value.pop("scaling"))
-        canaries = tuple(Canary(Wanted(**one.pop("revision")), **one) for one in value.pop("canaries", ()))
+        canaries = tuple(Canary(_wanted(**one.pop("revision")), **one) for one in value.pop("canaries", ()))
         made = Desired(**value, revisions=revisions, notes=notes, scaling=scaling, canaries=canaries)
         made.revision(made.rolled_out)
     except (AttributeError, KeyError, TypeError, StopIteration):
@@ -214,6 +244,14 @@ def load(folder: Path) -> Desired | None:
             f"look at it, then move it away: mv '{file}' '{file}.bad'",
         ) from None
     return made
+
+
+def _wanted(components: Mapping[str, Mapping[str, Any]] = MappingProxyType({}), **revision: Any) -> Wanted:
+    made = {
+        kind: Component(**{**component, "scaling": Scaling(**component["scaling"])})
+        for kind, component in components.items()
+    }
+    return Wanted(**revision, components=made)
 
 
 def save(folder: Path, desired: Desired) -> None:

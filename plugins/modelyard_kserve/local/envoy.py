@@ -11,18 +11,23 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from modelyard.errors import MissingRequirementError
 from modelyard.state import write_json
 from modelyard_kserve.local import grpc_routes
+from modelyard_kserve.local.activator import CLUSTER_HEADER
+from modelyard_kserve.local.addresses import Inner, Route, Share
 from modelyard_kserve.local.grpc_status import SERVICE
+from modelyard_kserve.local.messages import UNLOGGED_HEADER
 
 HOST = "127.0.0.1"
 #: Request header with a whole number that decides the split instead of chance; for tests.
 SPLIT_HEADER = "x-modelyard-split"
+#: KServe's rule for what the explainer answers.
+_EXPLAIN = {"name": ":path", "string_match": {"safe_regex": {"regex": r".*/v1/models/[^/?]+:explain(\?.*)?"}}}
 _TYPES = "type.googleapis.com/envoy"
 _HEADERS_SECONDS, _IDLE_SECONDS = 15, 3600
 #: Connections from callers at once, and requests to one revision that may wait for a connection.
@@ -62,38 +67,6 @@ _OWN_WORDS: dict[str, Any] = {
     ],
     "body_format": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}, "content_type": "application/json"},
 }
-
-
-@dataclass(frozen=True)
-class Share:
-    """A revision's part of an endpoint's traffic, in percent."""
-
-    revision: str
-    model: str
-    version: str
-    percent: int
-
-
-@dataclass(frozen=True)
-class Route:
-    """An endpoint: its names and who answers. `timeout` is in seconds. `token` is asked of callers; None:
-    anybody may ask; empty: nobody knows it."""
-
-    name: str
-    namespace: str
-    shares: tuple[Share, ...]
-    timeout: float = 300.0
-    token: str | None = None
-
-    @property
-    def path(self) -> str:
-        """Where it answers beside its host name."""
-        return f"/serving/{self.namespace}/{self.name}"
-
-    @property
-    def host(self) -> str:
-        """The host name that KServe gives it."""
-        return f"{self.name}-{self.namespace}.example.com"
 
 
 @dataclass(frozen=True)
@@ -249,7 +222,18 @@ def _routes(routing: Routing) -> list[dict[str, Any]]:
         }
         for route in routing.routes
     ]
-    by_path = [made for route in routing.routes for made in _guarded(route, f"{route.path}/")]
+    inner = [one for route in routing.routes for one in route.inner]
+    hosts += [
+        {
+            "name": one.authority,
+            "domains": [one.authority, f"{one.authority}:*"],
+            "routes": _guarded(one, "/"),
+        }
+        for one in inner
+    ]
+    # Those that are inside of others come first.
+    everybody: list[Inner | Route] = [*inner, *routing.routes]
+    by_path = [made for one in everybody for made in _guarded(one, f"{one.path}/")]
     pages = [
         {"match": {"path": path}, "route": {"cluster": _PAGES, "timeout": "15s"}}
         for path in ("/", "/metrics")
@@ -270,10 +254,17 @@ def _health() -> dict[str, Any]:
     return {"match": {"path": "/healthz"}, "direct_response": {"status": 200}}
 
 
-def _guarded(route: Route, prefix: str) -> list[dict[str, Any]]:
+def _guarded(route: Route | Inner, prefix: str) -> list[dict[str, Any]]:
     """The route; where it asks for a token, only for callers who have it: others are told so."""
+    found = [_route(route, prefix)]
+    within = isinstance(route, Route) and bool(route.inner)
+    if isinstance(route, Route) and route.explainers:
+        found.insert(
+            0, _route(replace(route, shares=route.explainers, timeout=route.explain_timeout), prefix)
+        )
+        found[0]["match"]["headers"] = [_EXPLAIN]
     if route.token is None:
-        return [_route(route, prefix)]
+        return found
     refusal = {
         "match": {"prefix": prefix},
         "direct_response": {"status": 401, "body": {"inline_string": _NO_TOKEN}},
@@ -281,14 +272,15 @@ def _guarded(route: Route, prefix: str) -> list[dict[str, Any]]:
     }
     if not route.token:
         return [refusal]
-    allowed = _route(route, prefix)
     known = {"name": "authorization", "string_match": {"exact": f"Bearer {route.token}"}}
-    allowed["match"]["headers"] = [known]
-    allowed["request_headers_to_remove"] = ["authorization"]  # it is none of the model's business
-    return [allowed, refusal]
+    for allowed in found:
+        allowed["match"]["headers"] = [*allowed["match"].get("headers", ()), known]
+        if not within:  # it is none of the model's business; a component passes it on to the predictor
+            allowed["request_headers_to_remove"] = ["authorization"]
+    return [*found, refusal]
 
 
-def _route(route: Route, prefix: str) -> dict[str, Any]:
+def _route(route: Route | Inner, prefix: str) -> dict[str, Any]:
     return {
         "match": {"prefix": prefix},
         "route": {
@@ -323,10 +315,13 @@ def _weighted(share: Share) -> dict[str, Any]:
         "x-modelyard-version": share.version,
         "x-modelyard-revision": share.revision,
     }
+    asked = {**said, CLUSTER_HEADER: share.cluster}
+    if not share.logged:
+        asked[UNLOGGED_HEADER] = "yes"
     return {
-        "name": share.revision,
+        "name": share.cluster,
         "weight": share.percent,
-        "request_headers_to_add": [_header(key, value) for key, value in said.items()],
+        "request_headers_to_add": [_header(key, value) for key, value in asked.items()],
         "response_headers_to_add": [_header(key, value) for key, value in said.items()],
     }
 
@@ -340,8 +335,10 @@ def _header(key: str, value: str) -> dict[str, Any]:
 
 
 def routed(routing: Routing) -> set[str]:
-    """The revisions that get traffic."""
-    return {share.revision for route in routing.routes for share in route.shares}
+    """Everybody whom routes name."""
+    found = [share for route in routing.routes for share in (*route.shares, *route.explainers)]
+    found += [share for route in routing.routes for inner in route.inner for share in inner.shares]
+    return {share.cluster for share in found}
 
 
 def _revisions(routing: Routing) -> list[str]:

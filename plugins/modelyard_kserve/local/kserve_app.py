@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import modelyard
-from modelyard_kserve.local import answers, by_name, kserve_requests, v2
+from modelyard_kserve.local import answers, by_name, kserve_requests, upstream, v2
 from modelyard_kserve.local.grpc_status import SERVICE
 from modelyard_kserve.local.messages import Answer, Request
 
@@ -193,7 +194,8 @@ class KserveApp:
         if inspect.iscoroutinefunction(called):
             return await function(*given)
         loop = asyncio.get_running_loop()
-        said = await loop.run_in_executor(self._thread, functools.partial(function, *given))
+        within = contextvars.copy_context()  # in it KServe keeps the predictor's address
+        said = await loop.run_in_executor(self._thread, functools.partial(within.run, function, *given))
         return await said if inspect.isawaitable(said) else said
 
     async def _guarded(self, answering: Any) -> Answer:
@@ -208,7 +210,12 @@ class KserveApp:
             return Answer.error(404, _sentence(fault))
         except (_NotReady, ModelNotReady) as fault:
             return Answer.error(503, _sentence(fault))
+        except NotImplementedError as fault:
+            return Answer.error(501, _sentence(fault) or "the model does not do that")
         except Exception as fault:
+            passed_on = upstream.answer_of(fault)
+            if passed_on is not None:
+                return passed_on
             status = getattr(fault, "status_code", None)  # an HTTPException of FastAPI or Starlette
             if isinstance(status, int) and 400 <= status < 600:
                 said = getattr(fault, "detail", "") or _sentence(fault)

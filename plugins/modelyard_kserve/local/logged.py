@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from modelyard_kserve.local.messages import Answer, Request
+from modelyard_kserve.local.messages import UNLOGGED_HEADER, Answer, Request
 from modelyard_kserve.local.payload_log import PayloadLog
 from modelyard_kserve.local.statistics import EXPOSITION, Answering, Statistics, is_counted
 
@@ -64,8 +64,8 @@ class LoggedApp:
         identity = Answering(names["model"], names["version"], names["revision"])
         took = time.perf_counter() - started
         self._statistics.note(identity, answer.status, took, answer.rows, answer.batch)
-        if self._log is not None and answer.status == 200:
-            source = {"service": self._known["service"], "namespace": self._known["namespace"], **names}
+        if self._log is not None and answer.status == 200 and UNLOGGED_HEADER not in request.headers:
+            source = {key: self._known[key] for key in ("service", "namespace", "component")} | names
             asked, said = answer.logged or (request.body, answer.body())
             self._log.note(request, request.headers.get("x-request-id", ""), source, asked, said)
         return answer

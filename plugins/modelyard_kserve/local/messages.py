@@ -8,6 +8,8 @@ from typing import Any
 
 #: Longer bodies are refused: one request must not take the machine's memory.
 BODY_LIMIT = 64 * 1024 * 1024
+#: On a request: its answer is no prediction for the log.
+UNLOGGED_HEADER = "x-modelyard-unlogged"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import html
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from modelyard_kserve.local.envoy import Route
+from modelyard_kserve.local.addresses import Route
 from modelyard_kserve.local.statistics import EXPOSITION
 
 _HEAD_LIMIT = 128 * 1024

@@ -56,7 +56,7 @@ class PayloadLog:
         """Queue the events of one answered call.
 
         Args:
-            source: `service`, `namespace`, `model`, `version`, `revision`.
+            source: `service`, `namespace`, `component`, `model`, `version`, `revision`.
             asked, answer: what the events hold.
         """
         base = {
@@ -67,7 +67,7 @@ class PayloadLog:
             "ce-time": datetime.now(timezone.utc).isoformat(),
             "ce-inferenceservicename": source["service"],
             "ce-namespace": source["namespace"],
-            "ce-component": "predictor",
+            "ce-component": source["component"],
             "ce-endpoint": source["revision"],
             "ce-metadata": json.dumps(self._named_headers(request)),
             "ce-annotations": json.dumps(

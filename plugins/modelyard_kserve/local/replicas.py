@@ -38,11 +38,18 @@ class Places:
         run: sockets, the controller's records, and what it writes for others.
         logs: where everybody writes.
         root: the project's folder.
+        port: where callers come, and components ask for their predictor.
     """
 
     run: Path
     logs: Path
     root: Path
+    port: int = 0
+
+
+def logging_file(name: str, component: str) -> str:
+    """What the file is called that says which answers a component of an endpoint logs."""
+    return f"{name}.{component}.logging.json" if component else f"{name}.logging.json"
 
 
 def recorded(wanted: Wanted, name: str, places: Places) -> Iterator[int]:
@@ -73,7 +80,7 @@ class Replica:
         self.socket = places.run / f"{short}.sock"
         self._name = name
         log = places.logs / f"endpoint-{name}.log"
-        self._logging = places.run / f"{name}.logging.json"
+        self._logging = places.run / logging_file(name, wanted.component)
         self._child = Child(places.run / RECORDS / f"{name}.{short}.json", log, places.root)
         self._probe: asyncio.Task[bool | None] | None = None
         self._probed = self._answered = 0.0

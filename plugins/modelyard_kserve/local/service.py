@@ -13,15 +13,16 @@ from typing import Any
 from modelyard.state import write_json
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local import tokens
+from modelyard_kserve.local.addresses import Route
 from modelyard_kserve.local.conditions import Journal
 from modelyard_kserve.local.desired import Desired, Wanted
-from modelyard_kserve.local.envoy import Route, Share
 from modelyard_kserve.local.forks import Forks
 from modelyard_kserve.local.load import Counted, Meter
 from modelyard_kserve.local.pages import Line
+from modelyard_kserve.local.parts import Part, parts_of, route_of
 from modelyard_kserve.local.replica_set import ReplicaSet
-from modelyard_kserve.local.replicas import Places
-from modelyard_kserve.local.scaling import Demand
+from modelyard_kserve.local.replicas import Places, logging_file
+from modelyard_kserve.local.scaling import Demand, Scaling
 
 #: Models that get no traffic now, of which one process is kept for a fast way back.
 _SPARE = 1
@@ -45,7 +46,7 @@ class Service:
         self._retired: set[str] = set()
         self._recent: list[str] = []
         self._meters: dict[str, Meter] = {}
-        self._logging: object = self  # unlike everything that was ever said
+        self._logging: dict[str, object] = {}
         self._journal = Journal(folder)
         self._written: Any = None
         self._written_stamp: tuple[int, int] | None = None
@@ -61,21 +62,25 @@ class Service:
         if wanted is None:
             return
         before, self._desired, self._stamp = self._desired, wanted, stamp
-        for revision in self._needed():
-            self._retired.discard(revision.key)
-            if revision.key not in self._sets:
-                self._sets[revision.key] = self._made(revision, first=before is None)
+        for part in self._needed():
+            key = part.wanted.key
+            self._retired.discard(key)
+            if key not in self._sets:
+                self._sets[key] = self._made(part, first=before is None)
             elif before is not None and before.generation != wanted.generation:
-                self._sets[revision.key].again()
+                self._sets[key].again()
         self._retire()
 
     async def tend(self, rung: set[str]) -> None:
-        """Care for the processes; `rung` names revisions that somebody waits for."""
+        """Care for the processes; `rung` names those for whom somebody waits, as Envoy calls them."""
         if self._desired is None:
             return
-        for revision in self._desired.everything:
-            if revision.name in rung and revision.key in self._demands:
-                self._demands[revision.key].used = time.monotonic()
+        for revision in self._desired.everything if rung else ():
+            parts = self._parts(revision)
+            # A component that is woken will ask the predictor at once.
+            woken = {part.wanted.key for part in parts if part.cluster in rung}
+            for key in {*woken, *([revision.key] if woken else [])} & self._demands.keys():
+                self._demands[key].used = time.monotonic()
         self._scale()
         await asyncio.gather(*(replicas.tend() for replicas in self._sets.values()))
         for key in [key for key in self._retired if self._sets[key].empty]:
@@ -95,18 +100,19 @@ class Service:
     @property
     def moves(self) -> bool:
         """Whether the number of its replicas depends on what is asked."""
-        return self._desired is not None and self._desired.scaling.moves
+        return any(part.scaling.moves for part in self._needed())
 
     def note(self, counters: Mapping[str, int]) -> None:
         """Take note of what Envoy counted: who answers something is not idle."""
         if self._desired is None:
             return
-        now = time.monotonic()
+        now, scalings = time.monotonic(), self._scalings()
+        parts = [part for revision in self._desired.everything for part in self._parts(revision)]
         for key, demand in self._demands.items():
-            scaling = self._desired.scaling_of(key)
-            names = [revision.name for revision in self._desired.everything if revision.key == key]
+            names = [part.cluster for part in parts if part.wanted.key == key]
             total = sum(counters.get(f"cluster.{name}.upstream_rq_total", 0) for name in names)
             active = sum(counters.get(f"cluster.{name}.upstream_rq_active", 0) for name in names)
+            scaling = scalings.get(key, self._desired.scaling)
             load, asked = self._meters[key].read(scaling, Counted(now, total, active), self._sets[key].pids)
             demand.note(now, load, scaling.window)
             if asked:
@@ -115,39 +121,49 @@ class Service:
     def _scale(self) -> None:
         """As many replicas as are needed; what was never ready goes on trying."""
         assert self._desired is not None
-        needed, now = {revision.key for revision in self._needed()}, time.monotonic()
+        needed, now = self._scalings(), time.monotonic()
         for key, replicas in self._sets.items():
             if key in self._retired:
                 continue
-            size = self._demands[key].size(now, replicas.size, self._desired.scaling_of(key))
+            scaling = needed.get(key, self._desired.scaling)
+            size = self._demands[key].size(now, replicas.size, scaling)
             size = size if key in needed else min(size, 1)
             if size or replicas.ready or not replicas.size:
                 replicas.scale(size)
 
-    def _made(self, revision: Wanted, *, first: bool) -> ReplicaSet:
-        assert self._desired is not None
-        made = ReplicaSet(revision, self._folder.name, self._places, self._forks)
-        asleep = first and not made.size and self._slept(revision)
-        self._demands[revision.key] = Demand(-math.inf if asleep else time.monotonic())
-        self._meters[revision.key] = Meter()
+    def _made(self, part: Part, *, first: bool) -> ReplicaSet:
+        made = ReplicaSet(part.wanted, self._folder.name, self._places, self._forks)
+        asleep = first and not made.size and self._slept(part)
+        self._demands[part.wanted.key] = Demand(-math.inf if asleep else time.monotonic())
+        self._meters[part.wanted.key] = Meter()
         return made
 
-    def _slept(self, revision: Wanted) -> bool:
+    def _slept(self, part: Part) -> bool:
         """Whether a controller before us saw it ready: it need not be started before somebody asks."""
-        assert self._desired is not None
-        seen = states.observed(self._folder)["revisions"].get(str(revision.number), {})
-        return self._desired.scaling.least == 0 and bool(seen.get("ready"))
+        seen = states.observed(self._folder)["revisions"].get(str(part.revision.number), {})
+        return part.scaling.least == 0 and bool(seen.get("ready"))
 
-    def _needed(self) -> list[Wanted]:
+    def _parts(self, revision: Wanted) -> list[Part]:
         assert self._desired is not None
-        return self._desired.wanted
+        return parts_of(self._desired, revision, self._places.port)
+
+    def _needed(self) -> list[Part]:
+        """What the revisions run that get traffic, or shall."""
+        if self._desired is None:
+            return []
+        revisions = {revision.number: revision for revision in self._desired.wanted}
+        return [part for revision in revisions.values() for part in self._parts(revision)]
+
+    def _scalings(self) -> dict[str, Scaling]:
+        return {part.wanted.key: part.scaling for part in self._needed()}
 
     def _retire(self) -> None:
-        """End the processes that nobody needs, but for a spare one: rollbacks go to the one before."""
-        needed = list(dict.fromkeys(revision.key for revision in self._needed()))
+        """End the processes that nobody needs, but for a spare predictor: rollbacks go to the one before."""
+        needed = list(self._scalings())
         self._recent = [*(k for k in self._recent if k not in needed), *needed]
         unneeded = [key for key in self._recent if key not in needed and key in self._sets]
-        spare = [key for key in unneeded if key not in self._retired and not self._sets[key].failed][-_SPARE:]
+        kept = [key for key in unneeded if key not in self._retired and not self._sets[key].failed]
+        spare = [key for key in kept if not self._sets[key].wanted.component][-_SPARE:]
         for key in [key for key in self._sets if key not in needed and key not in spare]:
             if key in self._recent:
                 self._recent.remove(key)
@@ -167,13 +183,8 @@ class Service:
         wanted = self._desired
         if wanted is None:
             return None
-        shares = tuple(
-            Share(revision.name, revision.model, revision.version, percent)
-            for number, percent in wanted.split(self._ready()).items()
-            for revision in (wanted.revision(number),)
-        )
         token = tokens.read(self._folder.parent.parent) if wanted.guarded else None
-        return Route(wanted.name, wanted.namespace, shares, wanted.newest.timeout, token)
+        return route_of(wanted, wanted.split(self._ready()), token)
 
     @property
     def desired(self) -> Desired | None:
@@ -181,8 +192,8 @@ class Service:
         return self._desired
 
     def sockets(self) -> dict[str, Sequence[Path]]:
-        """Where the revisions that have processes answer; nowhere while none is ready, or all sleep."""
-        return {revision.name: replicas.sockets for revision, replicas in self._with_processes()}
+        """Where those that have processes answer; nowhere while none is ready, or all sleep."""
+        return {part.cluster: replicas.sockets for part, replicas in self._with_processes()}
 
     def pids(self) -> set[int]:
         """Its processes."""
@@ -210,18 +221,18 @@ class Service:
         if self._asleep(revision.key):
             return "asleep: the next request wakes it"
         many = f": {replicas.size} replicas" if replicas.size > 1 else ""
-        return replicas.message or f"ready{many}"
+        return _message(self._states(revision)) or f"ready{many}"
 
     def board(self) -> dict[str, Any]:
         """What the activator has to know."""
         return {
-            revision.name: {
+            part.cluster: {
                 "sockets": [str(path) for path in replicas.sockets or (replicas.next_socket,)],
                 "failed": replicas.message if replicas.failed else None,
                 # A moment less than Envoy waits, which could not say why.
-                "patience": max(revision.timeout - 1, 1),
+                "patience": max(part.wanted.timeout - 1, 1),
             }
-            for revision, replicas in self._with_processes()
+            for part, replicas in self._with_processes()
         }
 
     def say_logging(self, sink: str | None) -> None:
@@ -229,50 +240,76 @@ class Service:
         wanted = self._desired
         if wanted is None:
             return
-        said = None
-        if wanted.logger:
-            said = {
-                "url": wanted.logger.get("url") or sink,
-                "mode": wanted.logger["mode"],
-                "metadata_headers": list(wanted.logger["metadata_headers"]),
-                "service": wanted.name,
-                "namespace": wanted.namespace,
-            }
-        if said != self._logging:
-            write_json(self._places.run / f"{wanted.name}.logging.json", said, mode=0o600)
-            self._logging = said
+        for component in ("", *(kind for revision in wanted.everything for kind in revision.components)):
+            said = None
+            if wanted.logger and wanted.logger.get("component", "") == component:
+                said = {
+                    "url": wanted.logger.get("url") or sink,
+                    "mode": wanted.logger["mode"],
+                    "metadata_headers": list(wanted.logger["metadata_headers"]),
+                    "service": wanted.name,
+                    "namespace": wanted.namespace,
+                    "component": component or "predictor",
+                }
+            if component not in self._logging or said != self._logging[component]:
+                write_json(self._places.run / logging_file(wanted.name, component), said, mode=0o600)
+                self._logging[component] = said
 
-    def _with_processes(self) -> list[tuple[Wanted, ReplicaSet]]:
+    def _with_processes(self) -> list[tuple[Part, ReplicaSet]]:
         revisions = self._desired.everything if self._desired is not None else ()
-        return [(r, replicas) for r in revisions if (replicas := self._sets.get(r.key)) is not None]
+        parts = [part for revision in revisions for part in self._parts(revision)]
+        return [(p, replicas) for p in parts if (replicas := self._sets.get(p.wanted.key)) is not None]
 
-    def _asleep(self, key: str) -> bool:
-        return key not in self._retired and key in self._sets and not self._sets[key].size
-
-    def _ready(self) -> dict[int, bool]:
-        """A revision that sleeps is ready: it answers when it is asked."""
-        assert self._desired is not None
-        ready = {r.number: False for r in self._desired.everything}
-        ready.update({r.number: s.ready or self._asleep(r.key) for r, s in self._with_processes()})
-        return ready
-
-    def write(self, *, reachable: bool) -> None:
-        """Write what is so, if it changed; `reachable`: the gateway runs."""
-        file = self._folder / states.OBSERVED
-        if self._desired is None or not (self._folder / states.DESIRED).exists():
-            return
-        ready = self._ready()
-        revisions = {
-            str(revision.number): {
-                "ready": ready[revision.number],
-                "asleep": self._asleep(revision.key),
+    def _states(self, revision: Wanted) -> dict[str, dict[str, Any]]:
+        """What each part of a revision does, the predictor first; nothing if that has no processes."""
+        found: dict[str, dict[str, Any]] = {}
+        for part in self._parts(revision) if revision.key in self._sets else ():
+            replicas = self._sets.get(part.wanted.key)
+            if replicas is None:  # the processes of a spare revision
+                found[part.kind] = {"ready": False, "asleep": False, "failed": False, "message": ""}
+                found[part.kind] |= {"pids": [], "replicas": 0, "each": []}
+                continue
+            found[part.kind] = {
+                "ready": self._answers(part.wanted.key),
+                "asleep": self._asleep(part.wanted.key),
                 "failed": replicas.failed,
                 "message": replicas.message,
                 "pids": replicas.pids,
                 "replicas": replicas.size,
                 "each": replicas.each,
             }
-            for revision, replicas in self._with_processes()
+        return found
+
+    def _asleep(self, key: str) -> bool:
+        return key not in self._retired and key in self._sets and not self._sets[key].size
+
+    def _answers(self, key: str) -> bool:
+        """Who sleeps does, too, when it is asked."""
+        return key in self._sets and (self._sets[key].ready or self._asleep(key))
+
+    def _ready(self) -> dict[int, bool]:
+        """A revision is ready when everything that it runs answers."""
+        assert self._desired is not None
+        return {
+            revision.number: all(self._answers(part.wanted.key) for part in self._parts(revision))
+            for revision in self._desired.everything
+        }
+
+    def write(self, *, reachable: bool) -> None:
+        """Write what is so, if it changed; `reachable`: the gateway runs."""
+        file = self._folder / states.OBSERVED
+        if self._desired is None or not (self._folder / states.DESIRED).exists():
+            return
+        revisions = {
+            str(revision.number): {
+                **parts["predictor"],
+                "ready": all(state["ready"] for state in parts.values()),
+                "failed": any(state["failed"] for state in parts.values()),
+                "message": _message(parts),
+                **({"parts": parts} if len(parts) > 1 else {}),
+            }
+            for revision in self._desired.everything
+            if (parts := self._states(revision))
         }
         seen = {"generation": self._desired.generation, "controller": os.getpid(), "revisions": revisions}
         now = self._journal.told(self._desired, seen, reachable=reachable)
@@ -280,6 +317,14 @@ class Service:
             self._journal.save()  # first: a controller that is killed now tells them twice, not never
             write_json(file, now, mode=0o600)
             self._written, self._written_stamp = now, _stamp(file)
+
+
+def _message(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a revision waits for, or why it failed; a component says that it is one."""
+    said = [(kind, state) for kind, state in parts.items() if state["message"]]
+    for kind, state in sorted(said, key=lambda one: not one[1]["failed"]):
+        return str(state["message"]) if kind == "predictor" else f"{kind}: {state['message']}"
+    return ""
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:

@@ -50,7 +50,7 @@ def replicas_of(endpoint: Endpoint, told: Mapping[str, Any]) -> tuple[Replica, .
     seen = told["revisions"] if endpoint.url else {}
     return tuple(
         Replica(
-            name=str(one["pid"] or "-"),
+            name=str(one["pid"] or "-") + (f" ({kind})" if kind != "predictor" else ""),
             revision=revision.name,
             ready=one["ready"],
             waits_for="" if one["ready"] else one["message"],
@@ -59,7 +59,8 @@ def replicas_of(endpoint: Endpoint, told: Mapping[str, Any]) -> tuple[Replica, .
         )
         for revision in endpoint.revisions
         for state in (seen.get(str(revision.number), {}),)
-        for one in state.get("each") or ()
+        for kind, part in (state.get("parts") or {"predictor": state}).items()
+        for one in part.get("each") or ()
     )
 
 

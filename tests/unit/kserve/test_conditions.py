@@ -12,7 +12,7 @@ import pytest
 from modelyard.records import Event
 from modelyard.state import write_json
 from modelyard_kserve.local.conditions import EVENTS, Journal, changes, conditions, events
-from modelyard_kserve.local.desired import Desired, Wanted
+from modelyard_kserve.local.desired import Component, Desired, Wanted
 
 READY: dict[str, Any] = {"ready": True, "failed": False, "message": "", "asleep": False, "pid": 7}
 LOADS: dict[str, Any] = {**READY, "ready": False, "message": "loading the model"}
@@ -51,6 +51,25 @@ def endpoint(*versions: str, canary: int | None = None, rolled_out: int = 1, **c
 
 
 ONE, TWO = endpoint("1"), endpoint("1", "2")
+
+
+def test_each_component_has_a_condition_of_its_own() -> None:
+    around = {"transformer": Component("python -m ours"), "explainer": Component("python -m why")}
+    desired = replace(ONE, revisions=(replace(ONE.newest, components=around),))
+    parts = {"predictor": READY, "transformer": FAILED, "explainer": LOADS}
+    state = {**READY, "ready": False, "failed": True, "message": "transformer: torn", "parts": parts}
+    found = {name: fact[0] for name, fact in conditions(desired, {"1": state}, True).items()}
+    assert found == {
+        "Ready": "False",
+        "PredictorReady": "True",
+        "PredictorConfigurationReady": "True",
+        "PredictorRouteReady": "True",
+        "TransformerReady": "False",
+        "ExplainerReady": "Unknown",
+        "RoutesReady": "False",
+        "IngressReady": "True",
+    }
+    assert "flights-00001, transformer failed: " in conditions(desired, {"1": state}, True)["Ready"][2]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 
 from modelyard.errors import CorruptStateError
 from modelyard_kserve.local import desired as states
-from modelyard_kserve.local.desired import Canary, Desired, Wanted
+from modelyard_kserve.local.desired import Canary, Component, Desired, Wanted
+from modelyard_kserve.local.scaling import Scaling
 
 
 def wanted(number: int, /, **changed: object) -> Wanted:
@@ -131,6 +132,14 @@ def test_revisions_of_the_same_model_and_environment_share_a_process() -> None:
     assert wanted(1, trust_pickle=True).key != wanted(1).key, "the setting was changed so that it loads"
     assert wanted(1, env={"A": "1,B=2"}).key != wanted(1, env={"A": "1", "B": "2"}).key
     assert "geheim" not in wanted(1, env={"A": "geheim"}).key
+
+
+def test_components_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
+    around = {"transformer": Component("python -m ours", env={"A": "1"}, scaling=Scaling(least=0, most=3))}
+    before = endpoint(20)
+    made = replace(before, revisions=(*before.revisions[:-1], replace(before.newest, components=around)))
+    states.save(tmp_path, made)
+    assert states.load(tmp_path) == made
 
 
 def test_the_state_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from modelyard.errors import MissingRequirementError
 from modelyard_kserve.local import envoy
-from modelyard_kserve.local.envoy import Route, Routing, Share
+from modelyard_kserve.local.addresses import Inner, Route, Share
+from modelyard_kserve.local.envoy import Routing
 
 PERCENT = "100%20%"
 
@@ -48,13 +50,70 @@ def guarded(folder: Path, token: str) -> Routing:
     return routing(folder, routes=(route,))
 
 
-@pytest.mark.parametrize("kind", ["endpoints", "none", "guarded", "closed"])
+def with_components(folder: Path, token: str | None = None) -> Routing:
+    """One endpoint with a transformer and an explainer, a canary without."""
+    old, new = Share("late-00001", "late", "1", 80), Share("late-00002", "late", "2", 20)
+    inner = Inner("/serving/default/late/late-00001/predictor", (replace(old, percent=100),), 5.0, token)
+    quiet = replace(old, percent=100, logged=False)
+    route = Route(
+        "late",
+        "default",
+        (replace(old, component="transformer"), new),
+        token=token,
+        explainers=(replace(old, component="explainer"), new),
+        inner=(inner, Inner("/serving/default/late/late-00001/unlogged", (quiet,), 5.0, token)),
+    )
+    return routing(folder, routes=(route,))
+
+
+def test_components_come_before_their_predictor_which_has_addresses_of_its_own(tmp_path: Path) -> None:
+    envoy.write_routes(with_components(tmp_path))
+    envoy.write_clusters(with_components(tmp_path))
+    (found,) = resources(tmp_path / "rds.json")
+    hosts = {host["name"]: host["routes"] for host in found["virtual_hosts"]}
+    assert set(hosts) == {
+        "late-default.example.com",
+        "serving.default.late.late-00001.predictor",
+        "serving.default.late.late-00001.unlogged",
+        "paths",
+    }
+    by_path = [route for route in hosts["paths"] if "weighted_clusters" in route.get("route", {})]
+    seen = {
+        (route["match"]["prefix"], "headers" in route["match"]): [
+            one["name"] for one in route["route"]["weighted_clusters"]["clusters"]
+        ]
+        for route in by_path
+        if route["match"]["prefix"].startswith("/serving")
+    }
+    assert list(seen.items()) == [
+        (("/serving/default/late/late-00001/predictor/", False), ["late-00001"]),
+        (("/serving/default/late/late-00001/unlogged/", False), ["late-00001"]),
+        (("/serving/default/late/", True), ["late-00001-explainer", "late-00002"]),
+        (("/serving/default/late/", False), ["late-00001-transformer", "late-00002"]),
+    ]
+    added = [
+        {one["header"]["key"]: one["header"]["value"] for one in cluster["request_headers_to_add"]}
+        for route in by_path[:2]
+        for cluster in route["route"]["weighted_clusters"]["clusters"]
+    ]
+    assert ["x-modelyard-unlogged" in headers for headers in added] == [False, True]
+    assert {cluster["name"] for cluster in resources(tmp_path / "cds.json")} >= {
+        "late-00001-transformer",
+        "late-00001-explainer",
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["endpoints", "none", "guarded", "closed", "components", "guarded components"]
+)
 def test_envoy_takes_the_configuration(tmp_path: Path, kind: str) -> None:
     made = {
         "endpoints": routing(tmp_path),
         "none": routing(tmp_path, routes=(), sockets={}),
         "guarded": guarded(tmp_path, "geheim"),
         "closed": guarded(tmp_path, ""),
+        "components": with_components(tmp_path),
+        "guarded components": with_components(tmp_path, "geheim"),
     }[kind]
     bootstrap = envoy.write_first(made, tmp_path / "admin.sock")
     command = [envoy.program(), "--mode", "validate", "-c", str(bootstrap), "--log-level", "warn"]

@@ -224,6 +224,59 @@ def test_a_component_that_runs_nothing() -> None:
     assert said == ("error", LINE, "spec.transformer.containers: is missing")
 
 
+RUNS = "{name: kserve-container, command: [python, -m, ours]}"
+
+
+@pytest.mark.parametrize(
+    ("component", "said"),
+    [
+        (f"transformer: {{containers: [{RUNS}], minReplicas: 0, maxReplicas: 3, timeout: 9}}", None),
+        (f"explainer: {{containers: [{RUNS}], containerConcurrency: 1}}", None),
+        (
+            "transformer: {containers: [{name: kserve-container, image: theirs}]}",
+            ("error", "spec.transformer.containers[0].command: is missing"),
+        ),
+        (
+            "explainer: {art: {type: SquareAttack, storageUri: s3://a/b}}",
+            ("error", "spec.explainer.art: is not run here: it is an image of KServe's"),
+        ),
+        (
+            f"transformer: {{containers: [{RUNS}], batcher: {{maxBatchSize: 8}}}}",
+            ("warning", "spec.transformer.batcher: gathers nothing for programs"),
+        ),
+        (
+            f"transformer: {{containers: [{RUNS}], canaryTrafficPercent: 20}}",
+            ("warning", "spec.transformer.canaryTrafficPercent: has no effect here"),
+        ),
+        (f"transformer: {{containers: [{RUNS}], logger: {{mode: all}}}}", None),
+        (
+            f"explainer: {{containers: [{RUNS}], logger: {{mode: all}}}}",
+            ("warning", "spec.explainer.logger: logs nothing here: explanations are no predictions"),
+        ),
+        (
+            f"transformer: {{containers: [{RUNS}], dnsPolicy: Default}}",
+            ("warning", "spec.transformer.dnsPolicy: has no effect on local processes"),
+        ),
+    ],
+)
+def test_what_a_component_does_locally(component: str, said: tuple[str, str] | None) -> None:
+    text = SERVICE.replace("s3://models/late-flights", "file:///models") + f"  {component}\n"
+    if said is None:
+        assert told(text, "local") == []
+    else:
+        level, line, sentence = only(text, "local")
+        assert (level, line) == (said[0], LINE)
+        assert sentence.startswith(said[1])
+
+
+def test_two_loggers_would_log_each_prediction_twice() -> None:
+    text = with_predictor("logger: {mode: all}")
+    text += f"  transformer: {{containers: [{RUNS}], logger: {{mode: all}}}}\n"
+    level, _, sentence = only(text, "local")
+    assert level == "warning"
+    assert sentence.startswith("spec.transformer.logger: logs nothing here: the predictor's logs")
+
+
 # -- what a field does there ----------------------------------------------------------------
 
 

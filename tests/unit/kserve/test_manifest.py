@@ -284,11 +284,11 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         ),
         (
             GOOD + "  transformer: {containers: [{name: a, image: b}]}\n",
-            "line 11: spec.transformer: is not run by local processes",
+            "line 11: spec.transformer.containers[0].command: is missing",
         ),
         (
             GOOD + "  explainer: {containers: [{name: a, image: b}]}\n",
-            "line 11: spec.explainer: is not run by local processes",
+            "line 11: spec.explainer.containers[0].command: is missing",
         ),
         (
             GOOD + "  canary: [{predictor: {name: next}}]\n",

@@ -10,7 +10,8 @@ from modelyard_kserve.local import payload_log
 from modelyard_kserve.local.messages import Request
 from modelyard_kserve.local.payload_log import PayloadLog
 
-SOURCE = {"service": "s", "namespace": "n", "model": "m", "version": "1", "revision": "s-00001"}
+SOURCE = {"service": "s", "namespace": "n", "component": "predictor"}
+SOURCE |= {"model": "m", "version": "1", "revision": "s-00001"}
 
 
 def note(log: PayloadLog, number: int, body: bytes = b"{}") -> None:

@@ -1,0 +1,60 @@
+"""What a component asks its predictor by KServe's own clients, and what comes of that."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from modelyard_kserve.local.addresses import authority_of
+from modelyard_kserve.local.messages import Answer
+
+#: gRPC's code -> a status of HTTP; others are a 500.
+_STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "UNAUTHENTICATED": 401, "UNIMPLEMENTED": 501}
+_STATUS |= {"DEADLINE_EXCEEDED": 504, "UNAVAILABLE": 503, "RESOURCE_EXHAUSTED": 429}
+
+
+def answer_of(fault: Exception) -> Answer | None:
+    """What a caller is told when the predictor did not answer; None: this fault is another one."""
+    said = getattr(fault, "response", None)
+    if isinstance(getattr(said, "status_code", None), int):  # httpx.HTTPStatusError
+        return Answer.error(said.status_code, _sentence(said))  # type: ignore[union-attr]
+    if _is_of(fault, "httpx", "TimeoutException"):
+        return Answer.error(504, "the predictor did not answer in time")
+    if _is_of(fault, "httpx", "TransportError"):
+        return Answer.error(503, f"the predictor can't be reached: {fault}")
+    if _is_of(fault, "grpc", "RpcError"):
+        name = fault.code().name  # type: ignore[attr-defined]
+        return Answer.error(_STATUS.get(name, 500), f"the predictor: {fault.details()}")  # type: ignore[attr-defined]
+    return None
+
+
+def address_in_grpc() -> None:
+    """Let KServe's gRPC client find a predictor whose address has a path: gRPC has none to give, so the
+    authority says it."""
+    from kserve.utils import inference_client_factory as factory
+
+    theirs = factory.InferenceGRPCClient
+
+    def made(url: str, **options: Any) -> Any:
+        host, _, path = url.partition("/")
+        if path and options.get("channel_args") is None:
+            unlimited = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
+            options["channel_args"] = [*unlimited, ("grpc.default_authority", authority_of(path))]
+        return theirs(host, **options)
+
+    factory.InferenceGRPCClient = made
+
+
+def _is_of(fault: Exception, module: str, name: str) -> bool:
+    """Whether it is one of a library that somebody imported; it is not imported for that."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and isinstance(fault, kind)
+
+
+def _sentence(said: Any) -> str:
+    try:
+        value = said.json()
+    except ValueError:
+        value = None
+    error = value.get("error") if isinstance(value, dict) else None
+    return f"the predictor: {error or said.reason_phrase}"
