@@ -253,10 +253,7 @@ def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[S
         place = (*at, "modelFormat", "name") if name == "model" else at
         yield Said(place, f"{format_!r} is not served here; known: {', '.join(FORMATS)}")
     yield from _storage_locally(at, model)
-    for number, variable in enumerate(model.get("env") or []):
-        if variable.get("valueFrom"):
-            message = f"sets nothing here: only a cluster knows the value of {variable['name']}"
-            yield Said((*at, "env", number, "valueFrom"), message, "warning")
+    yield from _variables_locally(at, model)
     yield from _limits_locally(at, model)
     yield from (_ignored((*at, key)) for key in model if key not in _HONOURED_OF_MODEL)
 
@@ -271,12 +268,16 @@ def _container_locally(at: Place, predictor: Mapping[str, Any]) -> Iterator[Said
     if container.get("image"):
         message = "is not used here: the command runs in the project, with what is installed there"
         yield Said((*at, "image"), message, "warning")
+    yield from _variables_locally(at, container)
+    yield from _limits_locally(at, container)
+    yield from (_ignored((*at, key)) for key in container if key not in _HONOURED_OF_CONTAINERS)
+
+
+def _variables_locally(at: Place, container: Mapping[str, Any]) -> Iterator[Said]:
     for number, variable in enumerate(container.get("env") or []):
         if variable.get("valueFrom"):
             message = f"sets nothing here: only a cluster knows the value of {variable['name']}"
             yield Said((*at, "env", number, "valueFrom"), message, "warning")
-    yield from _limits_locally(at, container)
-    yield from (_ignored((*at, key)) for key in container if key not in _HONOURED_OF_CONTAINERS)
 
 
 def _limits_locally(at: Place, container: Mapping[str, Any]) -> Iterator[Said]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -139,12 +139,7 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
     for said in not_a_service(document):
         raise _refused(document, said)
     mode = mode_of(document.value)
-    notes = []
-    for said in service_findings(document, mode):
-        if said.level == "error":
-            raise _refused(document, said)
-        if said.level == "warning":
-            notes.append(f"{dotted(said.place)} {said.message}")
+    notes = _notes(document, service_findings(document, mode))
     for said in beyond_kserve(document, namespace) if mode != "local" else ():
         raise _refused(document, said)
     value = _with_model(document.value)
@@ -159,9 +154,20 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         made,
         text=text,
         namespace=value["metadata"].get("namespace") or namespace or "default",
-        notes=tuple(notes),
+        notes=notes,
         canaries=tuple(canaries),
     )
+
+
+def _notes(document: Document, findings: Iterable[Said]) -> tuple[str, ...]:
+    """What is to be known of a document; what is wrong with it is raised."""
+    notes = []
+    for said in findings:
+        if said.level == "error":
+            raise _refused(document, said)
+        if said.level == "warning":
+            notes.append(f"{dotted(said.place)} {said.message}")
+    return tuple(notes)
 
 
 def _of_predictor(
@@ -212,12 +218,7 @@ def _graph(document: Document, text: str, namespace: str, mode: Mode) -> Manifes
     if mode != "local":
         message = "is not applied to clusters from here: kubectl apply -f FILE"
         raise _refused(document, Said(("kind",), message))
-    notes = []
-    for said in graph_findings(document, mode):
-        if said.level == "error":
-            raise _refused(document, said)
-        if said.level == "warning":
-            notes.append(f"{dotted(said.place)} {said.message}")
+    notes = _notes(document, graph_findings(document, mode))
     value, spec = document.value, document.value["spec"]
     least = 1 if spec.get("minReplicas") is None else spec["minReplicas"]
     metric = spec.get("scaleMetric") or "concurrency"
@@ -241,7 +242,7 @@ def _graph(document: Document, text: str, namespace: str, mode: Mode) -> Manifes
         logger=None,
         env={},
         spec_digest=digest_of(spec),
-        notes=tuple(notes),
+        notes=notes,
         graph=value,
     )
 
