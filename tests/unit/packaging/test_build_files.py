@@ -33,7 +33,7 @@ ASKED = [
 ]
 TARGETS = (
     "help venv demo lab labextension test lint types contracts unit cluster integration bench docs wheel "
-    "constraints system-deps clean"
+    "constraints libraries system-deps clean"
 )
 
 
