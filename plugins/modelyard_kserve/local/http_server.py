@@ -23,6 +23,8 @@ from modelyard_kserve.local.unpacking import unpacked
 #: Seconds that a body may take, and how many bytes give it a second more: who sends nothing, or next to
 #: nothing, holds no connection.
 BODY_SECONDS, BODY_RATE = 30.0, 128 * 1024
+#: Connections that may wait to be taken: everybody who waited for a model that woke comes at once.
+_BACKLOG = 2048
 #: The whole head; proxies send 60 KiB at most.
 _HEAD_LIMIT = 128 * 1024
 _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -76,7 +78,7 @@ class HttpServer:
         if self._started is not None:
             await self._started()
         listen = loop.create_unix_server if "path" in where else loop.create_server
-        server = await listen(lambda: _Connection(self), **where)
+        server = await listen(lambda: _Connection(self), backlog=_BACKLOG, **where)
         await told.wait()
         await asyncio.sleep(linger)
         server.close()
@@ -205,8 +207,13 @@ class _Connection(asyncio.Protocol):
             self._write(answer, method)
             self._transport.resume_reading()
         self._working = None
-        if self._close_after or self._server.ending:
+        if self._last:
             self._transport.close()
+
+    @property
+    def _last(self) -> bool:
+        """Whether nothing more is taken here after what is being answered."""
+        return (self._close_after or self._server.ending) and not self._waiting
 
     def _write(self, answer: Answer, method: str) -> None:
         try:
@@ -219,6 +226,8 @@ class _Connection(asyncio.Protocol):
             lines.append(b"content-type: application/json\r\n")
         for name, value in answer.headers.items():
             lines.append(f"{name}: {value}\r\n".encode("latin-1", "replace"))
+        if self._last:  # or a proxy would send its next request here, and lose it
+            lines.append(b"connection: close\r\n")
         lines.append(b"content-length: %d\r\n\r\n" % len(body))
         if method != "HEAD":
             lines.append(body)

@@ -84,7 +84,12 @@ def test_one_that_ends_the_process_is_started_again_and_its_caller_told(
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(3, "RuntimeError: three lines of it"), (4, "SystemExit: 9"), (5, "MemoryError")]
+    ("number", "said"),
+    [
+        (3, "RuntimeError: three lines of it"),
+        (4, "RuntimeError: the model wanted to exit with 9"),
+        (5, "MemoryError"),
+    ],
 )
 def test_what_a_model_raises_is_a_500_in_a_sentence_and_it_answers_on(
     odd: Odd, odd_url: str, post: Any, number: int, said: str

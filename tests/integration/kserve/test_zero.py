@@ -39,7 +39,7 @@ def test_an_idle_model_is_ended_and_no_request_is_lost_when_it_is_woken(
     path = f"/v1/models/{NAME}:predict"
     with ThreadPoolExecutor(50) as pool:
         got = list(pool.map(lambda _: post(made.url, path, body), range(200)))
-    assert [status for status, _, _ in got] == [200] * 200
+    assert [said for status, _, said in got if status != 200] == []
     assert {headers["X-Modelyard-Version"] for _, headers, _ in got} == {"1"}
     assert len(project.family(NAME)) == 1
 

@@ -79,6 +79,7 @@ def test_a_request_in_pieces_and_several_in_one(tmp_path: Path) -> None:
         assert whole.startswith(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
         assert b'{"method":"POST","path":"/a b","size":4,"query":"c=d","kind":"V2"}' in whole
         assert whole.endswith(b"<open>"), "the connection stays for the next request"
+        assert b"connection: close" not in whole
         assert await asked(*(post[n : n + 1] for n in range(len(post)))) == whole
         assert (await asked(post * 3)).count(b"HTTP/1.1 200 OK") == 3
         chunked = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -92,6 +93,7 @@ def test_the_connection_ends_for_who_wants_it(tmp_path: Path) -> None:
         for head in (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"):
             said = await asked(head)
             assert said.startswith(b"HTTP/1.1 200")
+            assert b"\r\nconnection: close\r\n" in said, "or the next request would be sent here, and lost"
             assert not said.endswith(b"<open>")
         head_only = await asked(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert b"content-length: " in head_only
@@ -230,7 +232,9 @@ def test_term_waits_for_the_answers_that_are_under_way(tmp_path: Path) -> None:
             writer.close()
             return said
 
-        assert asyncio.run(ask()).startswith(b"HTTP/1.1 200")
+        said = asyncio.run(ask())
+        assert said.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in said
         assert server.wait(10) == 0
         assert server.stdout.read() == "stopped\n"
     finally:
