@@ -146,14 +146,17 @@ def test_a_killed_replica_loses_what_it_was_working_on(
 
 
 def test_a_killed_envoy_loses_what_was_under_way(project: Any, crowd: Crowd) -> None:
-    began, at = len(crowd.said), time.monotonic()
+    began = len(crowd.said)
     project.kill("envoy")
+    dead = time.monotonic()
     crowd.until(800)
-    lost = crowd.failed(began)
-    assert len(lost) <= CALLERS, "more than there were connections"
-    assert all("503" not in said for said in lost), lost
+    lost = [(at, said) for at, said in crowd.said[began:] if said not in ("1", "2")]
+    # While it dies its port still takes connections, and loses them.
+    assert len(lost) <= 3 * CALLERS, "more than there were connections"
+    assert all(at < dead + 0.5 for at, _ in lost), "it was gone by then"
+    assert all("503" not in said for _, said in lost), lost
     gap = max(b - a for (a, _), (b, _) in zip(crowd.said[began:], crowd.said[began + 1 :]))
-    assert gap < 10, f"{gap:.1f} s without an answer since {at}"
+    assert gap < 10, f"{gap:.1f} s without an answer"
 
 
 def test_what_slept_wakes_for_all_of_them(project: Any, crowd: Crowd, within: Any) -> None:
