@@ -286,7 +286,7 @@ def _marked(yard: Any) -> list[psutil.Process]:
 def _replicas(yard: Any, name: str) -> list[psutil.Process]:
     file = yard.root / ".modelyard" / "kserve" / "endpoints" / name / "observed.json"
     revisions = json.loads(file.read_text())["revisions"].values()
-    pids = [pid for revision in revisions for pid in revision["pids"]]
+    pids = {pid for revision in revisions for pid in revision["pids"]}
     return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
 

@@ -11,16 +11,20 @@ from typing import Any
 #: Seconds: what a thread costs is a tenth of it, and nobody notices when a loop stands still for so long; and
 #: what is surely more than waiting for the interpreter, for which others compete.
 _FAST, _SLOW = 0.001, 0.02
-#: So many calls must have been fast and none slow; one that was slow on the loop puts it off for many more.
-_PROVEN, _PUT_OFF = 100, 10_000
+#: So many more fast calls than slow ones, of which each counts as much as ten: on a busy machine one in a
+#: hundred is slow.
+_PROVEN, _SLOW_ONES = 100, 10
+#: How many calls one that was slow on the loop puts it off for: twice as many each time, up to so many; half
+#: as many after so many that were not.
+_MOST_PUT_OFF, _GOOD = 10_000, 1000
 
 
 class Caller:
     """Calls a model, one call at a time: libraries use the cores themselves.
 
     A thread keeps the event loop free for health and for others' requests, and costs as much as a small
-    prediction. So a model that took less than a millisecond a hundred times is called on the loop itself, as
-    long as it gets no more rows than it proved itself with. One that is slow once goes back to the thread.
+    prediction. So a model that mostly took less than a millisecond is called on the loop itself, as long as
+    it gets no more rows than it proved itself with. One that is slow there goes back to the thread.
 
     Args:
         answer: the model; takes rows, gives answers.
@@ -29,26 +33,32 @@ class Caller:
     def __init__(self, answer: Callable[[Any], Any]) -> None:
         self._answer = answer
         self._thread = ThreadPoolExecutor(1)
-        self._busy = 0
-        self._fast = 0
-        self._rows = 0
+        self._busy = self._rows = 0
+        self._idle = asyncio.Event()
+        self._fast = self._good = 0
+        self._put_off = _PROVEN
 
     async def __call__(self, rows: Any) -> Any:
         """The answers of the model; raises what it raises."""
         size = len(rows)
-        if self._fast >= _PROVEN and size <= self._rows and not self._busy:
-            return self._at_once(rows)
+        while self._fast >= _PROVEN and size <= self._rows:
+            if not self._busy:
+                return self._at_once(rows)
+            await self._idle.wait()  # one call at a time: what the thread has begun comes first
         self._busy += 1
+        self._idle.clear()
         try:
             loop = asyncio.get_running_loop()
             answers, wall, cpu = await loop.run_in_executor(self._thread, self._timed, rows)
         finally:
             self._busy -= 1
+            if not self._busy:
+                self._idle.set()
         if wall < _FAST:
             self._fast += 1
             self._rows = max(self._rows, size)
         elif cpu >= _FAST or wall >= _SLOW:  # else it waited for the interpreter, which says nothing
-            self._fast = min(self._fast, 0)
+            self._fast = max(self._fast - _SLOW_ONES, min(self._fast, 0))
         return answers
 
     def _at_once(self, rows: Any) -> Any:
@@ -57,7 +67,12 @@ class Caller:
             return self._answer(rows)
         finally:
             if time.perf_counter() - began >= _SLOW:
-                self._fast = -_PUT_OFF
+                self._fast, self._good = _PROVEN - self._put_off, 0
+                self._put_off = min(self._put_off * 2, _MOST_PUT_OFF)
+            else:
+                self._good += 1
+                if self._good % _GOOD == 0:
+                    self._put_off = max(self._put_off // 2, _PROVEN)
 
     def _timed(self, rows: Any) -> tuple[Any, float, float]:
         wall, cpu = time.perf_counter(), time.thread_time()

@@ -135,18 +135,18 @@ def _endpoint(project: Path, name: str) -> Path:
 def test_files_are_linted_from_anywhere_and_nothing_is_applied(project: Path, tmp_path: Path) -> None:
     good = (
         "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata: {name: sunny}\n"
-        "spec:\n  predictor:\n    sklearn: {storageUri: model}\n    minReplicas: 2\n"
+        "spec:\n  predictor:\n    sklearn: {storageUri: model}\n    hostNetwork: true\n"
     )
     (project / "serving").mkdir()
     (project / "serving" / "sunny.yaml").write_text(good)
     (project / "serving" / "torn.yml").write_text("{unclosed: [")
     folder = modelyard("--project", str(project), "endpoints", "lint", "serving", cwd=tmp_path)
     assert folder.returncode == 3
-    assert "sunny.yaml:7: warning: spec.predictor.minReplicas: is one here" in folder.stdout
+    assert "sunny.yaml:7: warning: spec.predictor.hostNetwork: has no effect on local" in folder.stdout
     assert "torn.yml:1: error: column 13: " in folder.stdout
     assert folder.stdout.endswith("1 error, 1 warning\n")
     asked = ("endpoints", "lint", "-", "--target", "standard", "--json")
-    typed = modelyard(*asked, cwd=project, typed=good.replace("minReplicas: 2", "minReplicas: 0"))
+    typed = modelyard(*asked, cwd=project, typed=good.replace("hostNetwork: true", "minReplicas: 0"))
     (found,) = json.loads(typed.stdout)
     assert (typed.returncode, found["level"], found["line"]) == (0, "warning", 7)
     assert "0 becomes 1" in found["message"]

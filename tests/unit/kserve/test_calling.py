@@ -49,15 +49,30 @@ def test_a_fast_model_is_called_at_once_but_not_with_more_rows_than_it_proved() 
     asyncio.run(run())
 
 
-def test_one_that_is_slow_once_goes_back_to_the_thread() -> None:
+def test_one_that_is_slow_goes_back_to_the_thread_each_time_for_longer() -> None:
     async def run() -> None:
         model = Model()
         call = await proven(model, [0.0])
-        await call([2 * calling._SLOW])
-        assert model.threads[-1] is False
-        for _ in range(2 * calling._PROVEN):
-            await call([0.0])
-        assert set(model.threads[-2 * calling._PROVEN :]) == {True}
+        for times in (1, 2, 4):
+            await call([2 * calling._SLOW])
+            assert model.threads[-1] is False
+            model.threads.clear()
+            while not model.threads or model.threads[-1]:
+                await call([0.0])
+            assert len(model.threads) >= times * calling._PROVEN
+
+    asyncio.run(run())
+
+
+def test_a_busy_machine_proves_it_as_well() -> None:
+    async def run() -> None:
+        model = Model()
+        call = Caller(model)
+        for number in range(10 * calling._PROVEN):
+            await call([0.002 if number % 50 == 0 else 0.0])
+            if model.threads[-1] is False:
+                return
+        raise AssertionError("it never proved itself")
 
     asyncio.run(run())
 
@@ -70,6 +85,21 @@ def test_one_that_waits_for_something_never_stands_in_the_way(seconds: float) ->
         for _ in range(int(calling._PROVEN * 1.2)):
             await call([seconds])
         assert set(model.threads) == {True}
+
+    asyncio.run(run())
+
+
+def test_callers_who_never_pause_do_not_keep_it_in_the_thread() -> None:
+    async def run() -> None:
+        model = Model()
+        call = Caller(model)
+
+        async def caller() -> None:
+            for _ in range(4 * calling._PROVEN):
+                await call([0.0])
+
+        await asyncio.gather(*(caller() for _ in range(8)))
+        assert model.threads.count(False) > 10 * calling._PROVEN
 
     asyncio.run(run())
 
