@@ -274,7 +274,8 @@ def open_lab(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Callable
         for number, lab in enumerate(labs):
             lab.shot(f"failed-{request.node.name}-{number}")
     for lab in labs:
-        lab.page.unroute_all(behavior="ignoreErrors")  # an answer that a test rewrites may be on its way
+        if not lab.page.is_closed():  # an answer that a test rewrites may be on its way
+            lab.page.unroute_all(behavior="ignoreErrors")
     for context in contexts:
         context.close()
     for lab in labs:
