@@ -50,7 +50,6 @@ class HttpServer:
         self.handle, self._started, self._stopped = handle, started, stopped
         self.connections: set[_Connection] = set()
         self.ending = False
-        self._told: asyncio.Event | None = None
 
     def run(self, *, linger: float = 0.0, grace: float, **where: Any) -> None:
         """Serve until TERM or INT.
@@ -142,9 +141,6 @@ class _Connection(asyncio.Protocol):
             return
         if self._begun:
             self._give_time(len(data))
-
-    def eof_received(self) -> bool:
-        return False
 
     # -- from the parser --------------------------------------------------------------------
 

@@ -87,6 +87,8 @@ class Demand:
             >>> demand.size(60.0, running=2, scaling=Scaling(most=4, target=10))
             2
         """
+        if not scaling.moves:
+            return scaling.least
         if scaling.least == 0 and now - self.used > scaling.window:
             return 0
         needed = self._needed(now, scaling.window, scaling.aim)
