@@ -10,14 +10,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 import pytest
+from tests.integration.kserve.storage.resolving import content_of, fault_of
 
-from modelyard.errors import ModelyardError
 from modelyard.stages import StageContext
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.storage import resolve
@@ -146,17 +145,6 @@ def pass_on(one: socket.socket, other: socket.socket) -> None:
         while piece := one.recv(65536):
             other.sendall(piece)
         other.shutdown(socket.SHUT_WR)
-
-
-def content_of(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def fault_of(uri: str, context: StageContext) -> ModelyardError:
-    with pytest.raises(ModelyardError) as caught:
-        resolve(uri, context)
-    assert caught.value.hint
-    return caught.value
 
 
 def test_every_blob_arrives_and_no_neighbour(account: Account, context: StageContext) -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.integration.kserve.storage.resolving import content_of, fault_of
 from tests.served import free_port, serving
 
-from modelyard.errors import ModelyardError
 from modelyard.stages import StageContext
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.storage import resolve
@@ -29,18 +29,6 @@ if TYPE_CHECKING:
     from conftest import Web
 
 pytest.importorskip("kserve_storage", reason="what fetches there is in the extra `storage`")
-
-
-def content_of(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def fault_of(uri: str, context: StageContext) -> ModelyardError:
-    with pytest.raises(ModelyardError) as caught:
-        resolve(uri, context)
-    assert caught.value.hint
-    assert "\n" not in caught.value.message
-    return caught.value
 
 
 # -- Google --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from tests.integration.kserve.storage import resolving
 
 from modelyard.digests import model_digest
 from modelyard.errors import MissingRequirementError, ModelyardError
@@ -42,11 +43,9 @@ def model(s3: Path) -> Path:
 
 
 def fault_of(uri: str, context: StageContext) -> ModelyardError:
-    with pytest.raises(ModelyardError) as caught:
-        resolve(uri, context)
-    assert caught.value.hint
+    fault = resolving.fault_of(uri, context)
     assert list((context.state / "models").glob("*.part")) == []
-    return caught.value
+    return fault
 
 
 def test_every_byte_arrives_and_nothing_else(model: Path, context: StageContext) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.integration.kserve.storage import resolving
+from tests.integration.kserve.storage.resolving import content_of
 
 from modelyard.digests import model_digest
 from modelyard.errors import ModelyardError
@@ -51,18 +53,11 @@ def tarred(files: dict[str, bytes]) -> bytes:
     return made.getvalue()
 
 
-def content_of(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 def fault_of(uri: str, context: StageContext) -> ModelyardError:
-    with pytest.raises(ModelyardError) as caught:
-        resolve(uri, context)
-    assert caught.value.hint
-    assert "\n" not in caught.value.message
+    fault = resolving.fault_of(uri, context)
     left = [*(context.state / "models").glob("*.part"), *(context.state / "models").glob("*/MLmodel")]
     assert left == [], "something was left"
-    return caught.value
+    return fault
 
 
 @pytest.mark.parametrize(("name", "made"), [("late.zip", zipped), ("late.tar.gz", tarred), ("l.tgz", tarred)])
