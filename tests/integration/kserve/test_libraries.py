@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,9 +245,13 @@ def test_limits_are_kept_by_the_process(
 ) -> None:
     import cloudpickle
 
-    cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
+    here = sys.modules[__name__]
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model.pkl").write_bytes(cloudpickle.dumps(Hungry()))
+    cloudpickle.register_pickle_by_value(here)
+    try:
+        (tmp_path / "model" / "model.pkl").write_bytes(cloudpickle.dumps(Hungry()))
+    finally:
+        cloudpickle.unregister_pickle_by_value(here)
     project = new_project(trust_pickle=True)
 
     def ask(url: str, number: int) -> tuple[int, Any]:

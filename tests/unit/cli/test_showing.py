@@ -18,7 +18,7 @@ READY = Revision(
 )  # fmt: skip
 LOADS = replace(
     READY, name="flights-00002", number=2, version="2", traffic=0, ready=False, message="loading the model",
-    reason="Loading", since=now() - timedelta(hours=2, minutes=5), trust="consent",
+    reason="Loading", since=now(), trust="consent",
 )  # fmt: skip
 FAILED = replace(
     LOADS, failed=True, message="model.pkl can't be loaded: it is torn", reason="ModelLoadFailed"
@@ -52,7 +52,8 @@ def test_a_settled_endpoint_is_short(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_revision_that_loads_is_told_with_its_age(capsys: pytest.CaptureFixture[str]) -> None:
-    replica = Replica(name="77", revision=LOADS.name, ready=False, waits_for=LOADS.message, since=LOADS.since)
+    since = now() - timedelta(hours=2, minutes=5, seconds=30)
+    replica = Replica(name="77", revision=LOADS.name, ready=False, waits_for=LOADS.message, since=since)
     stuck = endpoint(LOADS, READY, ready="Unknown")
     said = printed(capsys, Explanation(endpoint=stuck, replicas=(replica,)))
     assert "flights is ready on http://" in said  # the old one answers
