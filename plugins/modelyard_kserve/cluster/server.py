@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelyard.errors import ModelyardError
@@ -33,39 +32,26 @@ _LINGER = 3.0
 _LAST_ANSWERS = 20
 
 
-@dataclass(frozen=True)
-class Identity(Answering):
-    """Who answers, as the pod's environment and the answers say it."""
+def identity(environment: Mapping[str, str], name: str) -> Answering:
+    """Who answers, as the pod's environment says it; outside of Knative a revision is a ReplicaSet.
 
-    @classmethod
-    def of(cls, environment: Mapping[str, str], name: str) -> Identity:
-        """What the pod's environment says; outside of Knative a revision is a ReplicaSet.
-
-        Example:
-            >>> Identity.of({"HOSTNAME": "flights-predictor-5d8f7c9c4b-x2x9k"}, "flights").revision
-            'flights-predictor-5d8f7c9c4b'
-        """
-        return cls(
-            model=environment.get("MODELYARD_MODEL") or name,
-            version=environment.get("MODELYARD_VERSION") or "0",
-            revision=environment.get("K_REVISION") or environment.get("HOSTNAME", "").rpartition("-")[0],
-        )
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """As every answer says it."""
-        return {
-            "x-modelyard-model": self.model,
-            "x-modelyard-version": self.version,
-            "x-modelyard-revision": self.revision,
-        }
+    Example:
+        >>> identity({"HOSTNAME": "flights-predictor-5d8f7c9c4b-x2x9k"}, "flights").revision
+        'flights-predictor-5d8f7c9c4b'
+    """
+    return Answering(
+        model=environment.get("MODELYARD_MODEL") or name,
+        version=environment.get("MODELYARD_VERSION") or "0",
+        revision=environment.get("K_REVISION") or environment.get("HOSTNAME", "").rpartition("-")[0],
+    )
 
 
 class IdentifiedApp:
     """The model's application, with headers that say who answered, and metrics."""
 
-    def __init__(self, app: Callable[[Request], Awaitable[Answer]], identity: Identity) -> None:
-        self._app, self._identity = app, identity
+    def __init__(self, app: Callable[[Request], Awaitable[Answer]], who: Answering) -> None:
+        self._app, self._who = app, who
+        self._headers = {f"x-modelyard-{key}": said for key, said in who._asdict().items()}
         self._statistics = Statistics()
 
     async def __call__(self, request: Request) -> Answer:
@@ -73,14 +59,14 @@ class IdentifiedApp:
         if request.path == "/metrics":
             return Answer(200, self._statistics.text("", {}).encode(), {"content-type": EXPOSITION})
         started, known_as = time.perf_counter(), _id_of(request)
-        request = replace(request, headers={**request.headers, **known_as})
+        request = request._replace(headers={**request.headers, **known_as})
         if is_counted(request):
-            with self._statistics.in_flight():
+            with self._statistics.in_flight:
                 answer = await self._app(request)
-            self._statistics.note(self._identity, answer.status, time.perf_counter() - started, answer.rows)
+            self._statistics.note(self._who, answer.status, time.perf_counter() - started, answer.rows)
         else:
             answer = await self._app(request)
-        return replace(answer, headers={**answer.headers, **self._identity.headers, **known_as})
+        return answer._replace(headers={**answer.headers, **self._headers, **known_as})
 
 
 def _id_of(request: Request) -> dict[str, str]:
@@ -108,16 +94,16 @@ def main() -> int:
     except ModelyardError as fault:
         say("model server", fault.message)
         return HOPELESS
-    identity = Identity.of(environment, given.model_name)
+    who = identity(environment, given.model_name)
     app = ModelApp(
         given.model_name,
-        identity.version,
+        who.version,
         model,
         environment.get("PREDICT_PROBA", "").lower() == "true",
         signature.of(model, given.model_dir),
     )
     linger = 0.0 if "K_REVISION" in environment else _LINGER
-    HttpServer(IdentifiedApp(app, identity)).run(
+    HttpServer(IdentifiedApp(app, who)).run(
         host="0.0.0.0", port=given.http_port, linger=linger, grace=_LAST_ANSWERS
     )
     return 0

@@ -12,7 +12,6 @@ import contextlib
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +27,8 @@ _BACKLOG = 2048
 #: The whole head; proxies send 60 KiB at most.
 _HEAD_LIMIT = 128 * 1024
 _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_LARGE_HEAD = Answer.error(431, f"the head of the request is larger than {_HEAD_LIMIT // 1024} KiB")
+_IMPROPER = Answer.error(400, "the request is no proper HTTP")
 Handle = Callable[[Request], Awaitable[Answer]]
 
 
@@ -101,21 +102,23 @@ class _Connection(asyncio.Protocol):
         import httptools
 
         self._server = server
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser, self._improper = httptools.HttpRequestParser(self), httptools.HttpParserError
         self._transport: Any = None
         self._waiting: deque[Request | Answer] = deque()
         self._working: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._until = 0.0
+        self._came = 0  # bytes of a head that has not ended, and of what came with them
         self._loop = asyncio.get_running_loop()
         self._close_after = False
         self._reset()
 
     def _reset(self) -> None:
         self._url = b""
-        self._headers: dict[str, str] = {}
+        self._named: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
-        self._size = self._head = 0
-        self._begun = False
+        self._size = 0
+        self._begun = self._has_head = False
 
     # -- from the transport -----------------------------------------------------------------
 
@@ -128,19 +131,17 @@ class _Connection(asyncio.Protocol):
         self._stop_timer()  # what a model works on, it works on
 
     def data_received(self, data: bytes) -> None:
-        import httptools
-
+        if not self._has_head:
+            self._came += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._refuse(
-                Answer.error(400, "the request is no proper HTTP")
-                if self._head <= _HEAD_LIMIT
-                else Answer.error(431, f"the head of the request is larger than {_HEAD_LIMIT // 1024} KiB")
-            )
+        except self._improper:
+            self._refuse(_LARGE_HEAD if self._came > _HEAD_LIMIT else _IMPROPER)
             return
         if self._begun:
             self._give_time(len(data))
+            if self._came > _HEAD_LIMIT:
+                self._refuse(_LARGE_HEAD)
 
     # -- from the parser --------------------------------------------------------------------
 
@@ -149,12 +150,16 @@ class _Connection(asyncio.Protocol):
         self._begun = True
 
     def on_url(self, url: bytes) -> None:
-        self._count(url)
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(name, value)
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._named.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        size = sum(len(name) + len(value) for name, value in self._named) if self._came > _HEAD_LIMIT else 0
+        if size > _HEAD_LIMIT:  # else it was the body that came with it
+            raise ValueError("ends the parser")
+        self._has_head, self._came = True, 0
 
     def on_body(self, piece: bytes) -> None:
         self._size += len(piece)
@@ -164,23 +169,21 @@ class _Connection(asyncio.Protocol):
             self._pieces.append(piece)
 
     def on_message_complete(self) -> None:
-        self._begun = False
+        self._begun = self._has_head = False
         self._stop_timer()
         if not self._parser.should_keep_alive():
             self._close_after = True
         if self._size > BODY_LIMIT:
             large = Answer.error(413, f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB")
-            self._take(_in_words_of(self._headers, large))
+            self._take(_in_words_of(self._headers(), large))
             return
         path, _, query = self._url.partition(b"?")
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         method = self._parser.get_method().decode()
-        self._take(Request(method, _unquoted(path), query, self._headers, body))
+        self._take(Request(method, _unquoted(path), query, self._headers(), body))
 
-    def _count(self, *pieces: bytes) -> None:
-        self._head += sum(len(piece) for piece in pieces)
-        if self._head > _HEAD_LIMIT:
-            raise ValueError("a head without an end")  # ends the parser
+    def _headers(self) -> dict[str, str]:
+        return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in self._named}
 
     # -- answers ----------------------------------------------------------------------------
 
@@ -243,20 +246,29 @@ class _Connection(asyncio.Protocol):
     # -- patience ---------------------------------------------------------------------------
 
     def _give_time(self, size: int) -> None:
-        """More time for a body of which something came."""
-        now = self._loop.time()
-        until = now + BODY_SECONDS if self._timer is None else self._timer.when() + size / BODY_RATE
-        self._stop_timer()
-        self._timer = self._loop.call_at(until, self._gone)
+        """More time for a body of which something came. The timer that runs is left alone: it looks when it
+        rings."""
+        if self._timer is None:
+            self._until = self._loop.time() + BODY_SECONDS
+            self._timer = self._loop.call_at(self._until, self._rings)
+        else:
+            self._until += size / BODY_RATE
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _rings(self) -> None:
+        if self._loop.time() < self._until:
+            self._timer = self._loop.call_at(self._until, self._rings)
+        else:
+            self._timer = None
+            self._gone()
+
     def _gone(self) -> None:
         late = Answer.error(408, f"the body did not come within {BODY_SECONDS:.0f} s")
-        self._refuse(_in_words_of(self._headers, late))
+        self._refuse(_in_words_of(self._headers(), late))
 
 
 async def answered(handle: Handle, request: Request) -> Answer:
@@ -277,7 +289,7 @@ async def _answer(handle: Handle, request: Request) -> Answer:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         try:
-            request = replace(request, body=unpacked(request.body, encoding, BODY_LIMIT))
+            request = request._replace(body=unpacked(request.body, encoding, BODY_LIMIT))
         except ValueError as fault:
             return Answer.error(400, str(fault))
     try:

@@ -16,7 +16,8 @@ from modelyard_kserve.local.statistics import EXPOSITION, Answering, Statistics,
 
 #: Seconds between two looks whether somebody wants it otherwise.
 _LOOK = 1.0
-_IDENTITY = ("model", "version", "revision")
+#: Where a request says who answers it.
+_IDENTITY = tuple(f"x-modelyard-{key}" for key in Answering._fields)
 
 
 class LoggedApp:
@@ -58,14 +59,14 @@ class LoggedApp:
         if not is_counted(request):
             return await self._app(request)
         started = time.perf_counter()
-        with self._statistics.in_flight():
+        with self._statistics.in_flight:
             answer = await self._app(request)
-        names = {key: request.headers.get(f"x-modelyard-{key}", "") for key in _IDENTITY}
-        identity = Answering(names["model"], names["version"], names["revision"])
+        identity = Answering(*(request.headers.get(header, "") for header in _IDENTITY))
         took = time.perf_counter() - started
         self._statistics.note(identity, answer.status, took, answer.rows, answer.batch)
         if self._log is not None and answer.status == 200 and UNLOGGED_HEADER not in request.headers:
-            source = {key: self._known[key] for key in ("service", "namespace", "component")} | names
+            place = {key: self._known[key] for key in ("service", "namespace", "component")}
+            source = place | identity._asdict()
             asked, said = answer.logged or (request.body, answer.body())
             self._log.note(request, request.headers.get("x-request-id", ""), source, asked, said)
         return answer

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from modelyard_kserve.local.messages import Request
 
@@ -16,8 +15,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 1
 _ROWS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 10000)
 
 
-@dataclass(frozen=True)
-class Answering:
+class Answering(NamedTuple):
     """Who answers."""
 
     model: str
@@ -49,9 +47,10 @@ class _Histogram:
         self._sums: dict[str, float] = {}
 
     def note(self, revision: str, value: float) -> None:
-        counts = self._counts.setdefault(revision, [0] * (len(self._bounds) + 1))
-        counts[bisect_left(self._bounds, value)] += 1
-        self._sums[revision] = self._sums.get(revision, 0.0) + value
+        if revision not in self._counts:
+            self._counts[revision], self._sums[revision] = [0] * (len(self._bounds) + 1), 0.0
+        self._counts[revision][bisect_left(self._bounds, value)] += 1
+        self._sums[revision] += value
 
     def lines(self, name: str, help_text: str) -> Iterator[str]:
         yield f"# HELP {name} {help_text}"
@@ -65,24 +64,32 @@ class _Histogram:
             yield f'{name}_count{{revision="{revision}"}} {total}'
 
 
+class _InFlight:
+    """How many requests are being answered; a class, because one for each request would cost."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __enter__(self) -> None:
+        self.now += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.now -= 1
+
+
 class Statistics:
-    """Requests, their durations and rows, and what is under way."""
+    """Requests, their durations and rows, and what is under way.
+
+    Attributes:
+        in_flight: counts a request while a block runs.
+    """
 
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, int]] = Counter()
         self._known: dict[str, Answering] = {}
         self._seconds, self._rows = _Histogram(_SECONDS), _Histogram(_ROWS)
         self._batches = _Histogram(_ROWS)
-        self._now = 0
-
-    @contextlib.contextmanager
-    def in_flight(self) -> Iterator[None]:
-        """Count a request while the block runs."""
-        self._now += 1
-        try:
-            yield
-        finally:
-            self._now -= 1
+        self.in_flight = _InFlight()
 
     def note(
         self,
@@ -134,7 +141,7 @@ class Statistics:
         lines += [
             "# HELP modelyard_requests_in_flight Requests under way.",
             "# TYPE modelyard_requests_in_flight gauge",
-            f"modelyard_requests_in_flight {self._now}",
+            f"modelyard_requests_in_flight {self.in_flight.now}",
             "# HELP modelyard_payload_events_total Payload events sent to the collector or lost.",
             "# TYPE modelyard_payload_events_total counter",
         ]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 #: V2's datatypes as NumPy's codes; the bytes on the wire are little-endian. BYTES is framed, see `_framed`.
 NUMPY = {
@@ -18,8 +17,7 @@ DATATYPES = (*NUMPY, "BYTES")
 _OF_CODE = {code: datatype for datatype, code in NUMPY.items()}
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """A named tensor. `values` is an array of the shape, or a list as JSON has it: flat or nested."""
 
     name: str
@@ -185,6 +183,8 @@ def _cast(name: str, datatype: str, given: Any) -> Any:
             raise ValueError(f"input '{name}' holds a number that is too large for {datatype}") from None
     if given.size and given.dtype.kind not in "iufb":
         raise _misfit(name, given, _is_number, "a number")
+    if given.dtype == target:  # nothing to lose
+        return given
     with np.errstate(over="ignore", invalid="ignore"):
         cast = given.astype(target)
     lost = np.isinf(cast) & ~np.isinf(given) if floats else cast != given

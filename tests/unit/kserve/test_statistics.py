@@ -78,7 +78,7 @@ def test_calls_of_the_model_are_counted_where_requests_are_gathered() -> None:
 def test_a_request_is_under_way_until_it_ends_well_or_not() -> None:
     counted = Statistics()
     try:
-        with counted.in_flight():
+        with counted.in_flight:
             assert samples(counted.text("late", {}))["modelyard_requests_in_flight"] == 1
             raise ValueError("the model broke")
     except ValueError:
