@@ -39,7 +39,7 @@ def modelyard_servers() -> Iterable[Offer[Server]]:
         summary="KServe InferenceServices, as local processes or on a cluster",
         factory=_server,
         settings=_settings,
-        requires=("kserve", "uvicorn", "httpx", "orjson", "yaml"),
+        requires=("kserve", "httptools", "httpx", "orjson", "yaml"),
         install="modelyard[kserve]",
     )
 
