@@ -11,12 +11,12 @@ import asyncio
 import contextlib
 import signal
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from modelyard_kserve.local.grpc_status import CONTENT_TYPE, refusal
-from modelyard_kserve.local.messages import BODY_LIMIT, Answer, Request
+from modelyard_kserve.local.messages import BODY_LIMIT, Answer, Request, closed
 from modelyard_kserve.local.unpacking import unpacked
 
 #: Seconds that a body may take, and how many bytes give it a second more: who sends nothing, or next to
@@ -108,6 +108,8 @@ class _Connection(asyncio.Protocol):
         self._working: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._until = 0.0
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._came = 0  # bytes of a head that has not ended, and of what came with them
         self._loop = asyncio.get_running_loop()
         self._close_after = False
@@ -129,6 +131,13 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         self._server.connections.discard(self)
         self._stop_timer()  # what a model works on, it works on
+        self._writable.set()  # who waits for that sees that it is over
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
 
     def data_received(self, data: bytes) -> None:
         if not self._has_head:
@@ -203,7 +212,10 @@ class _Connection(asyncio.Protocol):
                 answer = await answered(self._server.handle, request)
             else:
                 answer = request
-            self._write(answer, method)
+            if answer.pieces is not None:
+                await self._write_pieces(answer, answer.pieces)
+            else:
+                self._write(answer, method)
             self._transport.resume_reading()
         self._working = None
         if self._last:
@@ -220,17 +232,44 @@ class _Connection(asyncio.Protocol):
         except (TypeError, ValueError) as fault:
             answer = Answer.error(500, f"the model's answer can't be sent: {fault}")
             body = answer.body()
+        head = self._head(answer, "application/json")
+        head.append(b"content-length: %d\r\n\r\n" % len(body))
+        if method != "HEAD":
+            head.append(body)
+        self._transport.write(b"".join(head))
+
+    def _head(self, answer: Answer, content_type: str) -> list[bytes]:
         lines = [_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} \r\n".encode()]
         if "content-type" not in answer.headers:
-            lines.append(b"content-type: application/json\r\n")
+            lines.append(f"content-type: {content_type}\r\n".encode())
         for name, value in answer.headers.items():
             lines.append(f"{name}: {value}\r\n".encode("latin-1", "replace"))
         if self._last:  # or a proxy would send its next request here, and lose it
             lines.append(b"connection: close\r\n")
-        lines.append(b"content-length: %d\r\n\r\n" % len(body))
-        if method != "HEAD":
-            lines.append(body)
-        self._transport.write(b"".join(lines))
+        return lines
+
+    async def _write_pieces(self, answer: Answer, pieces: AsyncIterator[str | bytes]) -> None:
+        """Each piece when it comes, no faster than the caller takes them. What goes wrong on the way can't be
+        a status any more: the connection ends before the answer does."""
+        head = [*self._head(answer, "text/plain; charset=utf-8"), b"transfer-encoding: chunked\r\n\r\n"]
+        self._transport.write(b"".join(head))
+        try:
+            async for piece in pieces:
+                raw = piece.encode() if isinstance(piece, str) else bytes(piece)
+                if raw:
+                    self._transport.write(b"%x\r\n%b\r\n" % (len(raw), raw))
+                await self._writable.wait()
+                if self._transport.is_closing():
+                    break
+            else:
+                self._transport.write(b"0\r\n\r\n")
+        except (Exception, SystemExit):
+            import traceback
+
+            traceback.print_exc()
+            self._transport.abort()
+        finally:
+            await closed(pieces)
 
     def _refuse(self, answer: Answer) -> None:
         """The last thing said here."""

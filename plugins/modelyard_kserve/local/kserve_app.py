@@ -6,14 +6,14 @@ import asyncio
 import contextvars
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import modelyard
 from modelyard_kserve.local import answers, by_name, kserve_requests, upstream, v2
 from modelyard_kserve.local.grpc_status import SERVICE
-from modelyard_kserve.local.messages import Answer, Request
+from modelyard_kserve.local.messages import Answer, Request, closed
 
 _METHODS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata", "ModelInfer")
 
@@ -109,6 +109,10 @@ class KserveApp:
             if fault.args[:1] in (("instances",), ("inputs",)) and fault.args[0] not in body:
                 raise _CallersFault(f"the body needs '{fault.args[0]}'") from None
             raise
+        if isinstance(said, AsyncIterator):
+            # What fails before there is anything to say is a status yet.
+            first = await anext(said, b"")
+            return Answer(200, None, headers, pieces=_and_then(first, said))
         key = "explanations" if explain else "predictions"
         value = _plain(said)
         return Answer(200, value if isinstance(value, (dict, bytes)) else {key: value}, headers)
@@ -117,6 +121,7 @@ class KserveApp:
         model = self._model(name)
         asked, (log_asked, log_said) = _callers(kserve_requests.from_rest, name, request)
         said, headers = await self._said(model, asked, request, False)
+        _require_whole(said)
         logged = (log_asked, functools.partial(log_said, said)) if v2.JSON_LENGTH in request.headers else None
         if hasattr(said, "to_rest"):
             body, json_size = said.to_rest()
@@ -162,6 +167,7 @@ class KserveApp:
         model = self._model(name)
         asked, (log_asked, log_said) = _callers(kserve_requests.from_grpc, message)
         said, _ = await self._said(model, asked, request, False)
+        _require_whole(said)
         made = kserve_requests.to_grpc(said, asked, name, self._version)
         logged = (log_asked, functools.partial(log_said, said))
         return Answer(200, grpc_wire.framed(made), grpc_wire.HEADERS, logged=logged)
@@ -184,8 +190,8 @@ class KserveApp:
             else:
                 said = await self._call(model.predict, payload, *given)
             said = await self._call(model.postprocess, said, *given)
-        if inspect.isasyncgen(said) or inspect.isgenerator(said):
-            raise NotImplementedError("answers in pieces are not served here")
+        if inspect.isgenerator(said):
+            raise NotImplementedError("the model answers in pieces, which only `async def predict` can do")
         return said, {str(key): str(value) for key, value in back.items()}
 
     async def _call(self, function: Any, *given: Any) -> Any:
@@ -242,6 +248,20 @@ def _callers(read: Callable[..., Any], *given: Any) -> Any:
         return read(*given)
     except ValueError as fault:
         raise _CallersFault(_sentence(fault)) from None
+
+
+async def _and_then(first: Any, others: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    try:
+        yield first
+        async for piece in others:
+            yield piece
+    finally:
+        await closed(others)
+
+
+def _require_whole(said: Any) -> None:
+    if isinstance(said, AsyncIterator):
+        raise NotImplementedError("the model answers in pieces, which only V1's :predict can say")
 
 
 def _plain(value: Any) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
-from modelyard_kserve.local.messages import Answer, Request
+from modelyard_kserve.local.messages import Answer, Request, closed
 
 #: Requests that may wait for their turn.
 _QUEUE = 1000
@@ -45,10 +45,7 @@ class Limited:
             await self._turns.acquire()
         finally:
             self._waiting -= 1
-        try:
-            return await self._answered(request)
-        finally:
-            self._turns.release()
+        return await self._answered(request)
 
     @property
     def _stuck(self) -> bool:
@@ -59,7 +56,27 @@ class Limited:
             self._moved = time.monotonic()
         self._inside += 1
         try:
-            return await self._app(request)
+            answer = await self._app(request)
+        except BaseException:
+            self._end()
+            raise
+        if answer.pieces is not None:
+            return answer._replace(pieces=self._until_given(answer.pieces))
+        self._end()
+        return answer
+
+    async def _until_given(self, pieces: AsyncIterator[str | bytes]) -> AsyncIterator[str | bytes]:
+        """The model works until the last piece is made, or nobody wants more."""
+        try:
+            async for piece in pieces:
+                self._moved = time.monotonic()
+                yield piece
         finally:
-            self._inside -= 1
-            self._moved = time.monotonic()
+            self._end()
+            await closed(pieces)
+
+    def _end(self) -> None:
+        self._inside -= 1
+        self._moved = time.monotonic()
+        if self._turns is not None:
+            self._turns.release()

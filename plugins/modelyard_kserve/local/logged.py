@@ -64,7 +64,8 @@ class LoggedApp:
         identity = Answering(*(request.headers.get(header, "") for header in _IDENTITY))
         took = time.perf_counter() - started
         self._statistics.note(identity, answer.status, took, answer.rows, answer.batch)
-        if self._log is not None and answer.status == 200 and UNLOGGED_HEADER not in request.headers:
+        whole = answer.status == 200 and answer.pieces is None
+        if self._log is not None and whole and UNLOGGED_HEADER not in request.headers:
             place = {key: self._known[key] for key in ("service", "namespace", "component")}
             source = place | identity._asdict()
             asked, said = answer.logged or (request.body, answer.body())

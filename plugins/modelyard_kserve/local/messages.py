@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -59,6 +59,8 @@ class Answer(NamedTuple):
         batch: how many rows were in the call of the model that this answer stands for, if its requests are
             gathered; of several requests in one call it is said once.
         logged: make what was asked and answered as JSON, where the bodies are something else.
+        pieces: texts or bytes that are sent one by one as they come, instead of `value`; whoever takes the
+            answer iterates, and closes them.
     """
 
     status: int
@@ -67,6 +69,7 @@ class Answer(NamedTuple):
     rows: int | None = None
     batch: int | None = None
     logged: tuple[Callable[[], bytes], Callable[[], bytes]] | None = None
+    pieces: AsyncIterator[str | bytes] | None = None
 
     @staticmethod
     def error(status: int, sentence: str) -> Answer:
@@ -80,3 +83,10 @@ class Answer(NamedTuple):
         import orjson
 
         return orjson.dumps(self.value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+async def closed(pieces: AsyncIterator[str | bytes]) -> None:
+    """Let whoever makes the pieces know that nobody wants more."""
+    close = getattr(pieces, "aclose", None)
+    if close is not None:
+        await close()

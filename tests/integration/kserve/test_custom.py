@@ -16,6 +16,7 @@ from modelyard.errors import ModelyardError
 
 OURS = """
 import argparse
+import asyncio
 import time
 
 import numpy as np
@@ -52,10 +53,19 @@ class Doubles(Model):
             made = InferOutput(payload.inputs[0].name, list(numbers.shape), "FP32")
             made.set_data_from_numpy(numbers, binary_data=payload.from_grpc)
             return InferResponse(payload.id, self.name, [made])
+        if payload.get("words"):
+            return self.words(payload["words"])
         if payload.get("sleep"):
             time.sleep(payload["sleep"])
         numbers = np.array(payload["instances"]) * self.factor
         return pd.DataFrame(numbers, columns=["a", "b"]) if payload.get("table") else numbers
+
+    async def words(self, words):
+        for word in words:
+            if word == "broken":
+                raise InvalidInput("no such word")
+            yield word
+            await asyncio.sleep(0.3)
 
     def explain(self, payload, headers=None):
         return {"explanations": [f"times {self.factor}", headers["x-asked-by"]]}
@@ -169,6 +179,24 @@ def test_errors_are_the_callers_or_the_models(
 def test_v2_bodies_that_are_none(doubles: Any, ask: Any, body: Any, said: str) -> None:
     status, answer = ask(doubles, "/v2/models/twice/infer", body)
     assert (status, answer["error"]) == (400, said)
+
+
+def test_an_answer_in_pieces_comes_as_it_is_made(doubles: Any, ask: Any) -> None:
+    import httpx
+
+    url = f"{doubles.url}/v1/models/twice:predict"
+    came, began = [], time.monotonic()
+    with httpx.stream("POST", url, json={"words": ["late ", "again ", "today"]}) as answer:
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+        assert answer.headers["x-modelyard-revision"] == "doubles-00001"
+        for text in answer.iter_text():
+            came.append((text, time.monotonic() - began))
+    assert [text for text, _ in came] == ["late ", "again ", "today"]
+    assert came[2][1] - came[0][1] > 0.4, "not kept back until all is there"
+    assert ask(doubles, "/v1/models/twice:predict", {"words": ["broken"]}) == (400, {"error": "no such word"})
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.post(url, json={"words": ["late", "broken"]})
+    assert ask(doubles, "/v1/models/twice:predict", {"instances": [[1, 2]]})[0] == 200
 
 
 def test_unknown_models_are_named(doubles: Any, ask: Any) -> None:

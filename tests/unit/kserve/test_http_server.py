@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +240,42 @@ def test_term_waits_for_the_answers_that_are_under_way(tmp_path: Path) -> None:
     finally:
         server.kill()
         server.wait()
+
+
+def test_an_answer_in_pieces_is_sent_as_it_is_made(tmp_path: Path, capsys: Any) -> None:
+    ended: list[str] = []
+
+    async def pieces(path: str) -> AsyncIterator[str | bytes]:
+        try:
+            yield "one "
+            yield b""  # would end the answer
+            await asyncio.sleep(0.1)
+            if path == "/fails":
+                raise ValueError("the model lost its thread")
+            while path == "/endless":
+                yield b"x" * 65536
+            yield "zwei ä".encode()
+        finally:
+            ended.append(path)
+
+    async def streams(request: Request) -> Answer:
+        return Answer(200, None, pieces=pieces(request.path))
+
+    async def conversation(asked: Asked) -> None:
+        def get(path: bytes) -> bytes:
+            return b"GET " + path + b" HTTP/1.1\r\nhost: x\r\n\r\n"
+
+        both = await asked(get(b"/") + get(b"/"))
+        assert both.startswith(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n")
+        assert both.count(b"\r\n\r\n4\r\none \r\n7\r\nzwei \xc3\xa4\r\n0\r\n\r\n") == 2, "the next in turn"
+        assert both.endswith(b"<open>")
+        broken = await asked(get(b"/fails"))
+        assert broken.endswith(b"4\r\none \r\n"), "it is closed without an end, so callers know"
+        assert len(await asked(get(b"/endless"), seconds=0.0)) < 64 << 20
+        deadline = time.monotonic() + 5
+        while "/endless" not in ended and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+
+    talk(tmp_path, conversation, streams)
+    assert ended == ["/", "/", "/fails", "/endless"], "who makes the pieces is told that nobody wants more"
+    assert "the model lost its thread" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from modelyard_kserve.local import limited
 from modelyard_kserve.local.limited import Limited
@@ -92,5 +93,35 @@ def test_a_queue_that_moves_is_live_however_long_it_is() -> None:
         while not all(task.done() for task in asked):
             assert (await app(LIVE)).status == 200
             await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+def test_an_answer_in_pieces_has_its_turn_until_the_last() -> None:
+    async def run() -> None:
+        go = asyncio.Event()
+
+        async def pieces() -> AsyncIterator[str]:
+            yield "one"
+            await go.wait()
+            yield "two"
+
+        async def streams(_: Request) -> Answer:
+            return Answer(200, None, pieces=pieces())
+
+        app = Limited(streams, 1, 300.0)
+        first = (await app(ASK)).pieces
+        assert first is not None
+        assert await anext(first) == "one"
+        second = asyncio.create_task(app(ASK))
+        await asyncio.sleep(0.01)
+        assert not second.done(), "the model still works on the first"
+        go.set()
+        assert [piece async for piece in first] == ["two"]
+        left = (await second).pieces
+        assert left is not None
+        assert await anext(left) == "one"
+        await left.aclose()  # type: ignore[attr-defined]
+        assert (await asyncio.wait_for(app(ASK), 5)).status == 200, "a caller who leaves gives his turn back"
 
     asyncio.run(run())
