@@ -163,8 +163,12 @@ def _signature(model: Any, example: Any) -> Any:
     import pandas as pd
     from mlflow.models import infer_signature
 
-    rows = pd.DataFrame([example]) if isinstance(example, dict) else example[:_EXAMPLE_ROWS]
-    if isinstance(rows, list):
+    hinted = _takes_list(model)
+    if isinstance(example, dict) and all(hasattr(values, "ndim") for values in example.values()):
+        rows: Any = {name: tensor[:_EXAMPLE_ROWS] for name, tensor in example.items()}
+    else:
+        rows = pd.DataFrame([example]) if isinstance(example, dict) else example[:_EXAMPLE_ROWS]
+    if isinstance(rows, list) and not hinted:
         rows = pd.DataFrame(rows)
     try:
         output = model.predict(*((None, rows) if _takes_context(model) else (rows,)))
@@ -175,6 +179,8 @@ def _signature(model: Any, example: Any) -> Any:
             f"a {_named(type(model))} can't predict its example: {type(fault).__name__}: {said}",
             "fit it first, and give a few rows of its input as example",
         ) from fault
+    if hinted and isinstance(rows, list):
+        return None
     try:
         return infer_signature(rows, output)
     except Exception:  # an answer that MLflow has no type for; the inputs are what matters
@@ -189,6 +195,15 @@ def _takes_context(model: Any) -> bool:
     if pyfunc is None or not isinstance(model, pyfunc.PythonModel):
         return False
     return "context" in inspect.signature(model.predict).parameters
+
+
+def _takes_list(model: Any) -> bool:
+    """Whether the `predict` of one of MLflow's models says in Python that it takes a list: then it is given
+    one, and MLflow reads the signature out of the types."""
+    import typing
+
+    hints = getattr(model, "predict_type_hints", None)
+    return typing.get_origin(getattr(hints, "input", None)) is list
 
 
 def _is_sklearn(model: Any) -> bool:

@@ -70,9 +70,11 @@ def outputs(answers: Any, stated: Sequence[Spec]) -> list[Output]:
     import numpy as np
 
     if hasattr(answers, "columns"):
-        named = [(str(name), answers.iloc[:, n].to_numpy()) for n, name in enumerate(answers.columns)]
+        named = [(str(name), _cells(answers.iloc[:, n])) for n, name in enumerate(answers.columns)]
     elif isinstance(answers, Mapping):
         named = [(str(name), _as_array(values)) for name, values in answers.items()]
+    elif _are_objects(answers):
+        named = [(str(name), _as_array([row[name] for row in answers])) for name in answers[0]]
     else:
         values = np.atleast_1d(_as_array(answers))
         named = [(_name(stated), values)]
@@ -80,6 +82,20 @@ def outputs(answers: Any, stated: Sequence[Spec]) -> list[Output]:
             named = [(spec.name, values[:, n]) for n, spec in enumerate(stated)]
     datatypes = {spec.name or "predict": spec.datatype for spec in stated}
     return [_output(name, values, datatypes.get(name, "")) for name, values in named]
+
+
+def _cells(column: Any) -> Any:
+    """The array of a table's column; lists of one length in it are its second axis."""
+    values = column.to_numpy()
+    lists = values.dtype.kind == "O" and all(hasattr(v, "__len__") and not isinstance(v, str) for v in values)
+    return _as_array(values.tolist()) if lists and len(values) else values
+
+
+def _are_objects(answers: Any) -> bool:
+    """Whether each row is an object with the same keys, which is a table."""
+    if not isinstance(answers, list) or not all(isinstance(row, Mapping) for row in answers):
+        return False
+    return bool(answers) and bool(answers[0]) and all(row.keys() == answers[0].keys() for row in answers)
 
 
 def stated_outputs(signature: Signature, probabilities: bool) -> tuple[Spec, ...]:

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelyard_kserve.local import by_name
+from modelyard_kserve.local.messages import parsed
 from modelyard_kserve.local.runtimes import Column, LoadedModel, frame
 from modelyard_kserve.local.signature import Signature
 from modelyard_kserve.local.tensors import NUMPY, Tensor, array
 
 _FLOATS, _WHOLE = {"double": "f8", "float": "f4"}, {"long": "i8", "integer": "i4"}
+_NESTED = {"array", "object", "map", "any"}
 _NOTHING_STATED = Signature()
 
 
@@ -21,6 +23,8 @@ def v1_rows(model: LoadedModel, body: Any, signature: Signature = _NOTHING_STATE
         raise ValueError("the body needs 'instances': a list of objects or of lists")
     if not instances:
         raise ValueError("'instances' is empty")
+    if model.listed:
+        return instances
     if model.inputs:
         return by_name.from_v1(model.inputs, instances)
     if not model.columns:
@@ -36,6 +40,8 @@ def v2_rows(model: LoadedModel, inputs: Sequence[Tensor], signature: Signature =
     tensors = {tensor.name: tensor for tensor in inputs}
     if len(tensors) != len(inputs):
         raise ValueError("two inputs have the same name")
+    if model.listed:
+        return _listed(inputs)
     if model.inputs:
         return by_name.from_v2(model.inputs, [(t.name, t.datatype, t.shape, t.values) for t in inputs])
     if not model.columns:
@@ -46,7 +52,7 @@ def v2_rows(model: LoadedModel, inputs: Sequence[Tensor], signature: Signature =
     lacking = [c.name for c in model.columns if c.required and c.name not in tensors]
     if lacking:
         raise ValueError(f"there is no input '{lacking[0]}'")
-    columns = {name: _one_value_a_row(tensors[name]) for name in names if name in tensors}
+    columns = {c.name: _of_column(c, tensors[c.name]) for c in model.columns if c.name in tensors}
     lengths = {len(values) for values in columns.values()}
     if len(lengths) != 1:
         raise ValueError(f"the inputs have different numbers of rows: {sorted(lengths)}")
@@ -140,6 +146,34 @@ def _typed(column: Column, values: Any) -> Any:
     if column.kind == "boolean" and kind == "b":
         return values
     return values.tolist()
+
+
+def _of_column(column: Column, tensor: Tensor) -> Any:
+    """A column's values, one for each row; lists and objects may come as JSON in texts."""
+    if column.kind in _NESTED and tensor.datatype == "BYTES" and len(tensor.shape) == 1:
+        return [_json(column, row, text) for row, text in enumerate(array(tensor).tolist())]
+    if column.kind == "array":
+        values = array(tensor)
+        return values.tolist() if tensor.datatype == "BYTES" else list(values)
+    return _one_value_a_row(tensor)
+
+
+def _json(column: Column, row: int, text: str) -> Any:
+    try:
+        return parsed(text)
+    except ValueError:
+        raise ValueError(f"row {row}, column '{column.name}': {text!r:.60} is not JSON") from None
+
+
+def _listed(inputs: Sequence[Tensor]) -> list[Any]:
+    """What JSON would say: the rows of one tensor, or an object of each row of several."""
+    values = {tensor.name: array(tensor).tolist() for tensor in inputs}
+    if len(values) == 1:
+        return next(iter(values.values()))
+    lengths = {len(rows) for rows in values.values()}
+    if len(lengths) != 1:
+        raise ValueError(f"the inputs have different numbers of rows: {sorted(lengths)}")
+    return [dict(zip(values, row)) for row in zip(*values.values())]
 
 
 def _one_value_a_row(tensor: Tensor) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard_kserve.local.runtimes import LoadedModel, Spec
+from modelyard_kserve.local.runtimes.base import innermost
 from modelyard_kserve.local.tensors import datatype_of
 
 _OF_MLFLOW = {
@@ -66,6 +67,9 @@ def read(folder: Path) -> Signature:
 
 
 def _specs(items: Sequence[Any]) -> tuple[Spec, ...]:
+    if len(items) == 1 and items[0].get("type") == "object" and not items[0].get("name"):
+        # Rows that are objects: what is in them.
+        items = [{"name": name, **said} for name, said in items[0]["properties"].items()]
     return tuple(_spec(item) for item in items)
 
 
@@ -77,6 +81,8 @@ def _spec(item: Any) -> Spec:
         Spec(name='', datatype='FP32', shape=(-1, 3))
         >>> _spec({"type": "long", "name": "stops"})
         Spec(name='stops', datatype='INT64', shape=None)
+        >>> _spec({"type": "array", "items": {"type": "float"}, "name": "weights"})
+        Spec(name='weights', datatype='FP32', shape=(-1, -1))
     """
     name = str(item.get("name") or "")
     if item.get("type") == "tensor":
@@ -84,4 +90,5 @@ def _spec(item: Any) -> Spec:
 
         stated = item["tensor-spec"]
         return Spec(name, datatype_of(np.dtype(stated["dtype"])), tuple(stated["shape"]))
-    return Spec(name, _OF_MLFLOW.get(item.get("type"), "BYTES"))
+    kind, depth = innermost(item)
+    return Spec(name, _OF_MLFLOW.get(kind, "BYTES"), (-1,) * (1 + depth) if depth else None)

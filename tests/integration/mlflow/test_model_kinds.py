@@ -88,6 +88,20 @@ class Holding:
         return [0] * len(rows)
 
 
+class Hinted(mlflow.pyfunc.PythonModel):  # type: ignore[misc,unused-ignore]
+    """Says in Python what it takes."""
+
+    def predict(self, model_input: list[str]) -> list[int]:
+        return [len(text) for text in model_input]
+
+
+class Adding(mlflow.pyfunc.PythonModel):  # type: ignore[misc,unused-ignore]
+    """Takes two tensors by name."""
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        return {"sum": model_input["left"] + model_input["right"]}
+
+
 @pytest.fixture
 def stored(shared: Any) -> Callable[..., Path]:
     """Logs and registers a model; gives the folder that the registry hands out."""
@@ -150,6 +164,16 @@ def test_a_class_of_the_users_own_is_stored_with_its_signature(
 def test_an_example_may_be_a_row_or_a_list_of_rows(stored: Callable[..., Path], example: Any) -> None:
     inputs = json.loads(described(stored(Doubling(), example))["signature"]["inputs"])
     assert [column["name"] for column in inputs] == ["temp", "wind speed"]
+
+
+def test_types_in_python_and_named_tensors_are_the_signature(stored: Callable[..., Path]) -> None:
+    folder = stored(Hinted(), ["late", "again"])
+    assert mlflow.pyfunc.load_model(str(folder)).predict(["late"]) == [4]
+    assert json.loads(described(folder)["signature"]["inputs"]) == [{"type": "string", "required": True}]
+    tensors = {"left": np.ones((9, 2), np.float32), "right": np.ones((9, 2), np.float32)}
+    inputs = json.loads(described(stored(Adding(), tensors))["signature"]["inputs"])
+    shapes = {tensor["name"]: tensor["tensor-spec"]["shape"] for tensor in inputs}
+    assert shapes == {"left": [-1, 2], "right": [-1, 2]}
 
 
 def test_without_an_example_there_is_no_signature(shared: Any) -> None:

@@ -72,7 +72,7 @@ def test_v1_says_it_in_json(answers: Any, expected: Any) -> None:
         (pd.Series(pd.to_datetime(["2013-04-01T06:00Z"])), [1], "BYTES", ["2013-04-01T06:00:00+00:00"]),
         ([1, "two"], [2], "BYTES", ["1", "two"]),
         ([[1], [2, 3]], [2], "BYTES", ["[1]", "[2,3]"]),
-        ([{"a": np.int8(1)}], [1], "BYTES", ['{"a":1}']),
+        ([{"a": np.int8(1)}, {"b": 2}], [2], "BYTES", ['{"a":1}', '{"b":2}']),
         (0.5, [1], "FP64", [0.5]),
         (lambda rows: (row for row in [1, 2]), [2], "INT64", [1, 2]),
         (lambda rows: None, [1], "BYTES", [None]),

@@ -16,11 +16,17 @@ from modelyard_kserve.trust import CONSENT
 
 @dataclass(frozen=True)
 class Column:
-    """An input of the model: `kind` is MLflow's (`double`, `long`, `string`, `boolean`, ...)."""
+    """An input of the model.
+
+    Attributes:
+        kind: MLflow's (`double`, `long`, `string`, `boolean`, `array`, `object`, ...).
+        items: of an array: the kind of what lies innermost.
+    """
 
     name: str
     kind: str
     required: bool = True
+    items: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class LoadedModel:
         inputs: the tensors that it takes instead of rows.
         outputs: the tensors that it gives; empty: it does not say.
         platform: the format it was loaded as.
+        listed: it takes a list of what JSON says instead of a table or an array.
     """
 
     columns: tuple[Column, ...]
@@ -55,6 +62,7 @@ class LoadedModel:
     inputs: tuple[Spec, ...] = ()
     outputs: tuple[Spec, ...] = ()
     platform: str = "mlflow"
+    listed: bool = False
 
 
 class Found(NamedTuple):
@@ -111,12 +119,17 @@ def versioned(folder: Path, patterns: Collection[str]) -> Path:
 
 def described(folder: Path) -> dict[str, Any]:
     """The flavors that the MLmodel in a folder describes; none if there is no (readable) one."""
+    flavors = mlmodel(folder).get("flavors")
+    return flavors if isinstance(flavors, dict) else {}
+
+
+def mlmodel(folder: Path) -> dict[str, Any]:
+    """What the MLmodel in a folder says; nothing if there is no (readable) one."""
     import yaml
 
-    with contextlib.suppress(OSError, ValueError, AttributeError, yaml.YAMLError):
+    with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
         said = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
-        flavors = said.get("flavors")
-        return flavors if isinstance(flavors, dict) else {}
+        return said if isinstance(said, dict) else {}
     return {}
 
 
@@ -128,7 +141,23 @@ def columns(folder: Path) -> tuple[Column, ...]:
     inputs = json.loads((said.get("signature") or {}).get("inputs") or "[]")
     if any(item.get("type") == "tensor" or "name" not in item for item in inputs):
         return ()
-    return tuple(Column(i["name"], i["type"], i.get("required", True)) for i in inputs)
+    return tuple(
+        Column(i["name"], i["type"], i.get("required", True), innermost(i)[0] if "items" in i else "")
+        for i in inputs
+    )
+
+
+def innermost(described: Mapping[str, Any]) -> tuple[str, int]:
+    """Of an array in MLflow's words: the kind of its items, and how deep they lie.
+
+    Example:
+        >>> innermost({"type": "array", "items": {"type": "array", "items": {"type": "float"}}})
+        ('float', 2)
+    """
+    depth = 0
+    while described["type"] == "array":
+        described, depth = described["items"], depth + 1
+    return described["type"], depth
 
 
 def unloadable(path: Path, why: str) -> ConfigError:

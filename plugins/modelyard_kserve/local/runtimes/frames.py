@@ -9,6 +9,10 @@ from modelyard_kserve.local.runtimes.base import Column
 
 _WORDS = {"boolean": "true or false", "string": "text", "datetime": "an ISO 8601 time"}
 _NUMBERS = {"double", "float", "long", "integer"}
+_NESTED = {"array": "a list", "object": "an object", "map": "an object"}
+#: Items of a list -> NumPy's type, and the kinds that are taken for it.
+_ITEMS = {"double": ("f8", "iuf"), "float": ("f4", "iuf"), "long": ("i8", "iu"), "integer": ("i4", "iu")}
+_ITEMS["boolean"] = ("?", "b")
 
 
 def frame(columns: Sequence[Column], values: Mapping[str, Sequence[Any]]) -> Any:
@@ -48,9 +52,62 @@ def _array(column: Column, values: Sequence[Any]) -> Any:
             return pd.to_datetime(pd.Series(values), format="ISO8601").to_numpy()
         except (TypeError, ValueError):
             raise _misfit(column, values, (str,)) from None
+    if column.kind in _NESTED or column.kind == "any":
+        return _nested(column, values)
     if not all(isinstance(value, str) or value is None for value in values):
         raise _misfit(column, values, (str,))
+    if column.kind == "binary":
+        return _bytes(column, values)
     return np.array(values, dtype=object)
+
+
+def _nested(column: Column, values: Sequence[Any]) -> Any:
+    """Lists and objects, a row each. Numbers in lists become arrays of the type that the signature states:
+    MLflow refuses any other."""
+    import numpy as np
+
+    made = np.empty(len(values), dtype=object)
+    for row, value in enumerate(values):
+        wanted = _NESTED.get(column.kind)
+        fits = isinstance(value, (list, np.ndarray) if column.kind == "array" else dict)
+        if wanted and value is not None and not fits:
+            raise ValueError(f"row {row}, column '{column.name}': {value!r:.60} is not {wanted}")
+        made[row] = value
+        if column.items in _ITEMS and value is not None:
+            try:
+                made[row] = _items(value, *_ITEMS[column.items])
+            except ValueError:
+                items = f"{wanted} of {column.items}"
+                raise ValueError(f"row {row}, column '{column.name}': {value!r:.60} is not {items}") from None
+    return made
+
+
+def _items(value: Any, dtype: str, kinds: str) -> Any:
+    """The array of a list; lists of different lengths stay a list of arrays."""
+    import numpy as np
+
+    try:
+        given = np.asarray(value)
+    except ValueError:
+        return [_items(part, dtype, kinds) for part in value]
+    if given.size and given.dtype.kind not in kinds:
+        raise ValueError(given.dtype)
+    return given.astype(dtype)
+
+
+def _bytes(column: Column, values: Sequence[Any]) -> Any:
+    """Bytes, which JSON says in base64."""
+    import base64
+
+    import numpy as np
+
+    made = np.empty(len(values), dtype=object)
+    for row, value in enumerate(values):
+        try:
+            made[row] = value if value is None else base64.b64decode(value, validate=True)
+        except ValueError:
+            raise ValueError(f"row {row}, column '{column.name}': {value!r:.60} is not base64") from None
+    return made
 
 
 def _whole(column: Column, values: Sequence[Any], given: Any) -> Any:

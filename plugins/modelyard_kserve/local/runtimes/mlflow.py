@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from modelyard_kserve.local.runtimes import sklearn
-from modelyard_kserve.local.runtimes.base import LoadedModel, columns, described, unloadable, untrusted
+from modelyard_kserve.local.runtimes.base import (
+    LoadedModel,
+    columns,
+    described,
+    mlmodel,
+    unloadable,
+    untrusted,
+)
+
+#: What an MLmodel says of a `predict` whose types stand in Python.
+_HINTED = ("is_signature_from_type_hint", "type_hint_from_example")
 
 
 def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
@@ -19,4 +30,8 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
         raise untrusted(folder, "loading it runs its own code")
     import mlflow.pyfunc
 
-    return LoadedModel(inputs, sklearn.answer(mlflow.pyfunc.load_model(str(folder)), probabilities))
+    # Then MLflow reads times and bytes out of texts, for models that state their types in Python.
+    os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
+    model = mlflow.pyfunc.load_model(str(folder))
+    hinted = any(mlmodel(folder).get(key) for key in _HINTED)
+    return LoadedModel(inputs, sklearn.answer(model, probabilities), listed=hinted and not inputs)
