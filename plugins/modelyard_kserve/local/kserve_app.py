@@ -28,7 +28,7 @@ class KserveApp:
     """
 
     def __init__(self, name: str, version: str, models: Mapping[str, Any]) -> None:
-        self._version = version
+        self._name, self._version = name, version
         self._models = dict(models)
         if len(models) == 1:
             self._models.setdefault(name, next(iter(models.values())))
@@ -61,6 +61,8 @@ class KserveApp:
         }
         if path in fixed:
             return Answer(200, fixed[path])
+        if path == "/openapi.json":
+            return Answer(200, await self._openapi())
         if path == "/v2/health/ready":
             ready = await self._ready()
             return Answer(200 if ready else 503, {"ready": ready})
@@ -91,6 +93,14 @@ class KserveApp:
             "inputs": inputs,
             "outputs": outputs,
         }
+
+    async def _openapi(self) -> dict[str, Any]:
+        from modelyard_kserve.local import openapi
+
+        several = len({id(model) for model in self._models.values()}) != 1
+        told = {} if several else await self._described(self._name)
+        inputs, outputs = told.get("inputs", ()), told.get("outputs", ())
+        return openapi.of_classes(self._name, self._version, list(self._models), inputs, outputs)
 
     def _model(self, name: str) -> Any:
         if name not in self._models:

@@ -113,6 +113,7 @@ class ModelApp:
             "/v2/models": lambda: {"models": self._names()},
             f"/v2/models/{name}": self._metadata,
             f"/v2/models/{name}/ready": self._ready,
+            "/openapi.json": self._openapi,
         }
 
     def _got(self, request: Request) -> Answer:
@@ -153,6 +154,14 @@ class ModelApp:
             "inputs": [_stated(spec) for spec in inputs],
             "outputs": [_stated(spec) for spec in self._outputs],
         }
+
+    def _openapi(self) -> dict[str, Any]:
+        from modelyard_kserve.local import openapi
+
+        batched = self._batches is not None
+        return openapi.of_model(
+            self._name, self._version, self._model, self._signature, self._outputs, batched=batched
+        )
 
     def _versioned(self, path: str, suffix: str) -> str | None:
         """The version in a path that names one."""

@@ -66,8 +66,7 @@ def status_page(endpoints: Iterable[tuple[Route, Sequence[Line]]]) -> str:
     rows = []
     for route, lines in endpoints:
         for place, (revision, model, percent, state) in enumerate(lines):
-            address = f"{route.path}/v2/models/{route.name}"
-            name = f'<a href="{html.escape(address)}">{html.escape(route.name)}</a>' if not place else ""
+            name = _linked(route) if not place else ""
             cells = [name, *(html.escape(text) for text in (revision, model, f"{percent} %", state))]
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     head = "".join(
@@ -80,6 +79,13 @@ def status_page(endpoints: Iterable[tuple[Route, Sequence[Line]]]) -> str:
         f"{body if rows else '<p>None yet.</p>'}"
         '<p><a href="/metrics">What was counted</a>, for Prometheus</p></main></body></html>\n'
     )
+
+
+def _linked(route: Route) -> str:
+    """The endpoint's name with what it says of itself: its model, and everything that it answers to."""
+    path = html.escape(route.path)
+    name = html.escape(route.name)
+    return f'<a href="{path}/v2/models/{name}">{name}</a> (<a href="{path}/openapi.json">OpenAPI</a>)'
 
 
 def labelled(expositions: Mapping[str, str]) -> str:
