@@ -26,7 +26,8 @@ class Limited:
     def __init__(self, app: Callable[[Request], Awaitable[Answer]], most: int, seconds: float) -> None:
         self._app, self._seconds = app, seconds
         self._turns = asyncio.Semaphore(most) if most else None
-        self._waiting = self._inside = 0
+        self._waiting = 0
+        self._inside: dict[object, None] = {}  # in the order in which they came
         self._moved = 0.0
 
     async def __call__(self, request: Request) -> Answer:
@@ -52,14 +53,19 @@ class Limited:
 
     @property
     def _stuck(self) -> bool:
-        return self._inside > 0 and time.monotonic() - self._moved > self._seconds
+        return bool(self._inside) and time.monotonic() - self._moved > self._seconds
 
     async def _answered(self, request: Request) -> Answer:
         if not self._inside:
             self._moved = time.monotonic()
-        self._inside += 1
+        turn, refused = object(), False
+        self._inside[turn] = None
         try:
-            return await self._app(request)
+            answer = await self._app(request)
+            refused = 400 <= answer.status < 500
+            return answer
         finally:
-            self._inside -= 1
-            self._moved = time.monotonic()
+            # What is refused while others wait need not have come to the model, which may hang.
+            if not refused or turn is next(iter(self._inside)):
+                self._moved = time.monotonic()
+            del self._inside[turn]
