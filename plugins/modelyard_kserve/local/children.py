@@ -14,6 +14,9 @@ from modelyard.errors import CorruptStateError
 from modelyard.processes import MARK, family, identity, spawn
 from modelyard.state import read_json, write_json
 
+#: Characters of a line of the log that are told.
+_LONGEST = 1000
+
 
 class Child:
     """One process with a record of it, by which it is found again.
@@ -106,8 +109,8 @@ class Child:
             begun = self.log_from if self.log_from <= size else 0  # it may have begun anew
             log.seek(max(begun, size - 4000))
             lines = log.read().decode(errors="replace").splitlines()
-            said = [line for line in lines if line.startswith(prefix)]
-            return said[-1].removeprefix(prefix) if said else ""
+            said = [line for line in lines if line.startswith(prefix) and line.strip()]
+            return said[-1].removeprefix(prefix).strip()[:_LONGEST] if said else ""
         return ""
 
 

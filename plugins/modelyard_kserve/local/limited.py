@@ -26,7 +26,8 @@ class Limited:
     def __init__(self, app: Callable[[Request], Awaitable[Answer]], most: int, seconds: float) -> None:
         self._app, self._seconds = app, seconds
         self._turns = asyncio.Semaphore(most) if most else None
-        self._waiting = self._inside = 0
+        self._waiting = 0
+        self._inside: dict[object, None] = {}  # in the order in which they came
         self._moved = 0.0
 
     async def __call__(self, request: Request) -> Answer:
@@ -49,34 +50,39 @@ class Limited:
 
     @property
     def _stuck(self) -> bool:
-        return self._inside > 0 and time.monotonic() - self._moved > self._seconds
+        return bool(self._inside) and time.monotonic() - self._moved > self._seconds
 
     async def _answered(self, request: Request) -> Answer:
         if not self._inside:
             self._moved = time.monotonic()
-        self._inside += 1
+        turn = object()
+        self._inside[turn] = None
         try:
             answer = await self._app(request)
         except BaseException:
-            self._end()
+            self._end(turn)
             raise
         if answer.pieces is not None:
-            return answer._replace(pieces=self._until_given(answer.pieces))
-        self._end()
+            return answer._replace(pieces=self._until_given(turn, answer.pieces))
+        self._end(turn, refused=400 <= answer.status < 500)
         return answer
 
-    async def _until_given(self, pieces: AsyncIterator[str | bytes]) -> AsyncIterator[str | bytes]:
+    async def _until_given(
+        self, turn: object, pieces: AsyncIterator[str | bytes]
+    ) -> AsyncIterator[str | bytes]:
         """The model works until the last piece is made, or nobody wants more."""
         try:
             async for piece in pieces:
                 self._moved = time.monotonic()
                 yield piece
         finally:
-            self._end()
+            self._end(turn)
             await closed(pieces)
 
-    def _end(self) -> None:
-        self._inside -= 1
-        self._moved = time.monotonic()
+    def _end(self, turn: object, *, refused: bool = False) -> None:
+        # What is refused while others wait need not have come to the model, which may hang.
+        if not refused or turn is next(iter(self._inside)):
+            self._moved = time.monotonic()
+        del self._inside[turn]
         if self._turns is not None:
             self._turns.release()

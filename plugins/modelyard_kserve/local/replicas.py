@@ -204,7 +204,9 @@ class Replica:
         self._runs = self.ready = False
         said = self._child.last_words(f"model server {pid}: ")
         # A model that can't be loaded will not load the next time either; say so at once.
-        self._note_failure(said or "the model server ended", failed=bool(said) or self._failures >= 2)
+        last = self._child.last_words("")
+        ended = f"the model server ended; the log's last line: {last}" if last else "the model server ended"
+        self._note_failure(said or ended, failed=bool(said) or self._failures >= 2)
         if said:
             self._not_before = time.monotonic() + _LOAD_AGAIN
 

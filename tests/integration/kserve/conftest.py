@@ -239,6 +239,7 @@ class Callers:
 
     url: str
     name: str
+    rows: Any = field(default_factory=lambda: ROWS)
     answers: list[tuple[float, int, str]] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -260,7 +261,7 @@ class Callers:
         return {said for began, status, said in list(self.answers) if status == 200 and began >= since}
 
     def _ask(self) -> None:
-        body = json.dumps({"instances": ROWS}).encode()
+        body = json.dumps({"instances": self.rows}).encode()
         while not self.ended.is_set():
             began = time.monotonic()
             try:
@@ -278,7 +279,7 @@ def _post() -> Callable[..., tuple[int, http.client.HTTPMessage, str]]:
 
 
 @pytest.fixture(scope="package")
-def callers() -> Callable[[str, str], Callers]:
+def callers() -> Callable[..., Callers]:
     return Callers
 
 

@@ -11,12 +11,16 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from tests.integration.kserve.storage.resolving import content_of, fault_of
 from tests.served import free_port, serving
@@ -220,8 +224,6 @@ def test_a_registry_that_is_not_there(context: StageContext) -> None:
 def test_a_library_that_hangs_is_ended(
     web: Web, context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import time
-
     monkeypatch.setattr("modelyard_kserve.storage.apart._STALLED", 2.0)
     monkeypatch.setenv("HF_ENDPOINT", web.url)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -240,3 +242,36 @@ def test_a_worker_that_dies_is_a_sentence(context: StageContext, monkeypatch: py
     fault = fault_of("hf://org/late", context)
     assert fault.code == "fetch-failed"
     assert "ended with status -9" in fault.message
+
+
+def test_a_worker_that_is_killed_in_the_middle_leaves_nothing_and_the_next_one_fetches(
+    hub: Hub, context: StageContext
+) -> None:
+    place, begun = f"/org/late/resolve/{hub.commit}/model.bin", threading.Event()
+    whole = hub.web.instead[place]
+
+    def half(handler: BaseHTTPRequestHandler) -> None:
+        if handler.command == "HEAD":
+            whole(handler)
+            return
+        handler.send_response(200)
+        handler.send_header("Content-Length", "5000")
+        handler.end_headers()
+        handler.wfile.write(b"x" * 2500)
+        handler.wfile.flush()
+        begun.set()
+        time.sleep(3)
+
+    hub.web.instead[place] = half
+    with ThreadPoolExecutor(1) as pool:
+        fetching = pool.submit(fault_of, "hf://org/late", context)
+        assert begun.wait(30)
+        started = psutil.Process().children()
+        (worker,) = (p for p in started if "modelyard_kserve.storage.worker" in p.cmdline())
+        worker.kill()
+        fault = fetching.result(20)
+    assert fault.code == "fetch-failed"
+    assert "the process that fetches it ended with status -9" in fault.message
+    hub.web.instead[place] = whole
+    assert content_of(resolve("hf://org/late", context).path) == hub.files
+    assert list((context.state / "models").glob("*.part")) == []
