@@ -48,6 +48,7 @@ class LoadedModel:
         inputs: the tensors that it takes instead of rows.
         outputs: the tensors that it gives; empty: it does not say.
         platform: the format it was loaded as.
+        tables: without `columns`, it takes a DataFrame where callers name theirs, and texts as they are.
     """
 
     columns: tuple[Column, ...]
@@ -55,6 +56,7 @@ class LoadedModel:
     inputs: tuple[Spec, ...] = ()
     outputs: tuple[Spec, ...] = ()
     platform: str = "mlflow"
+    tables: bool = False
 
 
 class Found(NamedTuple):
