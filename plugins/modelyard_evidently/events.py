@@ -158,8 +158,9 @@ def rows_of(request: Event, response: Event, columns: Columns = lambda *_: ()) -
     """
     asked, answered = _json(request.body), _json(response.body)
     names = columns(response.model, response.version)
-    features = _v1_features(asked, names) if "instances" in asked else _v2_features(asked, names)
+    by_v1 = "instances" in asked or not _are_tensors(asked.get("inputs"))
     answers = answered["predictions"] if "predictions" in answered else _v2_answers(answered)
+    features = _v1_features(asked, names, answers) if by_v1 else _v2_features(asked, names)
     if not isinstance(answers, list) or len(features) != len(answers):
         raise ValueError(f"{len(features)} rows were asked, another number was answered")
     for number, (values, answer) in enumerate(zip(features, answers)):
@@ -195,11 +196,30 @@ def decision_of(answer: Any) -> tuple[Any, float | None]:
     return answer, None
 
 
-def _v1_features(body: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    instances = body["instances"]
+def _are_tensors(inputs: Any) -> bool:
+    """Whether they are V2's; V1's may be called `inputs`, too."""
+    some = isinstance(inputs, list) and bool(inputs)
+    return not some or all(isinstance(one, dict) and {"shape", "data"} <= one.keys() for one in inputs)
+
+
+def _v1_features(body: Mapping[str, Any], names: Sequence[str], answers: Any) -> list[dict[str, Any]]:
+    instances = body["instances"] if "instances" in body else body.get("inputs")
     if not isinstance(instances, list):
         raise ValueError("instances is no list")
+    spread = _spread(instances)
+    if isinstance(answers, list) and spread is not None and len(spread) == len(answers):
+        return spread
     return [i if isinstance(i, dict) else _named(i if isinstance(i, list) else [i], names) for i in instances]
+
+
+def _spread(instances: list[Any]) -> list[dict[str, Any]] | None:
+    """The rows of objects of lists, each of which may be many; None: they are no such objects."""
+    made: list[dict[str, Any]] = []
+    for one in instances:
+        if not isinstance(one, dict) or not one or not all(isinstance(v, list) for v in one.values()):
+            return None
+        made += [dict(zip(one, values)) for values in zip(*one.values())]
+    return made
 
 
 def _v2_features(body: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:

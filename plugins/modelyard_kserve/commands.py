@@ -46,6 +46,25 @@ def command_of(container: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(word) for word in (*command, *(container.get("args") or []))) if command else ()
 
 
+def named_in(args: Sequence[str] | None, option: str = "model_name") -> tuple[str, bool]:
+    """What an option of KServe's servers is given, and whether other options stand there.
+
+    Example:
+        >>> named_in(["--model_name", "iris"]), named_in(["--model_name=iris", "--workers=2"])
+        (('iris', False), ('iris', True))
+        >>> named_in(None)
+        ('', False)
+    """
+    found, words, rest = "", [str(word) for word in args or ()], False
+    while words:
+        word, _, value = words.pop(0).partition("=")
+        if word != f"--{option}":
+            rest = True
+        else:
+            found = value or (words.pop(0) if words else "")
+    return found, rest
+
+
 def python_program(command: Sequence[str]) -> PythonProgram | None:
     """The Python program that a command runs; None: it is another program, or `python -c`.
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelyard.kube.quantities import quantity
-from modelyard_kserve.commands import COMPONENTS, command_of, container_of
+from modelyard_kserve import reasons
+from modelyard_kserve.commands import COMPONENTS, command_of, container_of, named_in
 from modelyard_kserve.documents import Level, Place, Said
 from modelyard_kserve.local import resources
 from modelyard_kserve.local.runtimes import FORMATS
+from modelyard_kserve.reasons import WINDOW, ignored
 from modelyard_kserve.rules import LEGACY, implementations
-from modelyard_kserve.storage.uris import OURS, asked_for, scheme_of
+from modelyard_kserve.storage.uris import OURS, TYPES, asked_for, scheme_of
 
 #: Fields of the predictor that a local process honours.
 _HONOURED = {"model", *LEGACY, "logger", "batcher", "canaryTrafficPercent", "minReplicas", "maxReplicas"}
@@ -22,11 +24,9 @@ _HONOURED |= {"name", "timeout", "containerConcurrency", "scaleMetric", "scaleTa
 #: Fields that change answers: to ignore them would be a lie.
 _REFUSED = {"workerSpec"}
 _HONOURED_OF_MODEL = {"modelFormat", "storageUri", "storage", "env", "protocolVersion", "name", "runtime"}
-_HONOURED_OF_MODEL |= {"resources"}
+_HONOURED_OF_MODEL |= {"resources", "args"}
 _HONOURED_OF_CONTAINERS = {"name", "image", "command", "args", "env", "imagePullPolicy", "ports", "resources"}
 _HONOURED_OF_COMPONENTS = _HONOURED - {"model", *LEGACY, "storageUris"} | {"containers"}
-#: Knative's annotation: how long nobody may ask before a model with `minReplicas: 0` is ended.
-WINDOW = "autoscaling.knative.dev/window"
 #: Ours: `own` gives the model an environment with what its requirements.txt lists.
 REQUIREMENTS = "modelyard.dev/requirements"
 #: Rows and milliseconds: what KServe's agent takes for what a batcher does not say.
@@ -83,6 +83,7 @@ def effects(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
     spec = value.get("spec") or {}
     if mode == "local":
         yield from _annotations(value)
+        yield from reasons.scaling(value["metadata"])
         yield from _locally(spec)
         return
     if REQUIREMENTS in (value["metadata"].get("annotations") or {}):
@@ -213,12 +214,14 @@ def _predictor_locally(at: Place, predictor: Mapping[str, Any]) -> Iterator[Said
         yield Said((*at, refused), "would change answers and is not done by local processes")
     (name,) = implementations(predictor)
     yield from _batched_locally((*at, "batcher"), predictor, name == "containers")
+    yield from reasons.logger((*at, "logger"), predictor.get("logger") or {})
     if name == "containers":
         yield from _container_locally(at, predictor)
     else:
         yield from _model_locally((*at, name), name, predictor[name])
-    ignored = [key for key in predictor if key not in _HONOURED | _REFUSED | {name}]
-    yield from (_ignored((*at, key)) for key in ignored)
+        yield from reasons.beside(at, predictor.get("containers") or [], None)
+    known = _HONOURED | _REFUSED | {"containers"}
+    yield from (ignored((*at, key)) for key in predictor if key not in known)
 
 
 def _component_locally(at: Place, component: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Said]:
@@ -243,23 +246,31 @@ def _component_locally(at: Place, component: Mapping[str, Any], spec: Mapping[st
         elif both:
             message = "logs nothing here: the predictor's logs each prediction already"
             yield Said((*at, "logger"), message, "warning", "leave one of them out")
+        else:
+            yield from reasons.logger((*at, "logger"), component["logger"])
     known = _HONOURED_OF_COMPONENTS | _REFUSED
-    yield from (_ignored((*at, key)) for key in component if key not in known)
+    yield from (ignored((*at, key)) for key in component if key not in known)
 
 
 def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[Said]:
     format_ = name if name != "model" else model["modelFormat"]["name"]
     if format_ not in FORMATS:
         place = (*at, "modelFormat", "name") if name == "model" else at
-        yield Said(place, f"{format_!r} is not served here; known: {', '.join(FORMATS)}")
+        hint = "or serve it by a class of the project: containers with a command"
+        yield Said(place, f"{format_!r} is not served here; known: {', '.join(FORMATS)}", hint=hint)
+    elif model.get("runtime"):
+        yield reasons.runtime((*at, "runtime"), model["runtime"], format_)
+    if named_in(model.get("args"))[1]:
+        yield ignored((*at, "args"))
     yield from _storage_locally(at, model)
     yield from _variables_locally(at, model)
     yield from _limits_locally(at, model)
-    yield from (_ignored((*at, key)) for key in model if key not in _HONOURED_OF_MODEL)
+    yield from (ignored((*at, key)) for key in model if key not in _HONOURED_OF_MODEL)
 
 
 def _container_locally(at: Place, predictor: Mapping[str, Any]) -> Iterator[Said]:
     place, container = container_of(predictor)
+    yield from reasons.beside(at, predictor["containers"], place)
     at = (*at, "containers", place)
     if not command_of(container):
         message = "is missing: images are not run here, only their command is"
@@ -270,7 +281,7 @@ def _container_locally(at: Place, predictor: Mapping[str, Any]) -> Iterator[Said
         yield Said((*at, "image"), message, "warning")
     yield from _variables_locally(at, container)
     yield from _limits_locally(at, container)
-    yield from (_ignored((*at, key)) for key in container if key not in _HONOURED_OF_CONTAINERS)
+    yield from (ignored((*at, key)) for key in container if key not in _HONOURED_OF_CONTAINERS)
 
 
 def _variables_locally(at: Place, container: Mapping[str, Any]) -> Iterator[Said]:
@@ -302,19 +313,22 @@ def _limits_locally(at: Place, container: Mapping[str, Any]) -> Iterator[Said]:
 
 def _storage_locally(at: Place, model: Mapping[str, Any]) -> Iterator[Said]:
     storage, uri = model.get("storage") or {}, asked_for(model)
-    if not uri:
+    said = storage.get("parameters") or {}
+    if said.get("type") not in (None, *TYPES):
+        message = f"{said['type']!r:.40} is no type of storage; known: {', '.join(TYPES)}"
+        yield Said((*at, "storage", "parameters", "type"), message)
+    elif not uri:
         message = "is missing: where the model lies"
         if storage:
-            message += "; 'storage' alone leaves it to a secret of the cluster, which is not here"
-        yield Said((*at, "storageUri"), message, hint="storageUri: s3://BUCKET/PATH" if storage else "")
+            lacking = "path" if not storage.get("path") else "parameters.bucket"
+            message += f"; 'storage' without {lacking} leaves it to a secret of the cluster, not here"
+        named = named_in(model.get("args"), "model_id")[0]
+        hint = f"storageUri: hf://{named}" if named else ""
+        yield Said((*at, "storageUri"), message, hint="storageUri: s3://BUCKET/PATH" if storage else hint)
     elif storage.get("key"):
         message = f"names a secret of the cluster; here {scheme_of(uri)}:// takes the environment's login"
         yield Said((*at, "storage", "key"), message, "warning")
-    for name in storage.get("parameters") or {}:
+    for name in said:
         if name not in ("type", "bucket"):
             hint = "set it in the environment, e.g. AWS_ENDPOINT_URL, AWS_DEFAULT_REGION"
             yield Said((*at, "storage", "parameters", name), "has no effect here", "warning", hint)
-
-
-def _ignored(at: Place) -> Said:
-    return Said(at, "has no effect on local processes", "warning")

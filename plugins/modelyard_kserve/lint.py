@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from modelyard.errors import UsageError
 from modelyard.records import Finding
-from modelyard_kserve import graphs, kinds, rules, trust
+from modelyard_kserve import graphs, kinds, reasons, rules, trust
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted
 from modelyard_kserve.effects import effects
 from modelyard_kserve.local import tokens
@@ -78,15 +78,13 @@ def mode_named(name: str) -> Mode:
 
 def service_findings(document: Document, mode: Mode) -> Iterator[Said]:
     """About an InferenceService: first what is wrong with it, then what it does not do."""
-    wrong = [_without_secrets(said) for said in faults(document.value, "V1beta1InferenceService")]
-    if not wrong:
-        wrong = [
-            *rules.inference_service(document.value, mode),
-            *trust.findings(document.value),
-            *tokens.findings(document.value, mode),
-        ]
-    yield from wrong
-    if not wrong:
+    found = [_without_secrets(said) for said in faults(document.value, "V1beta1InferenceService")]
+    if not _refused(found):
+        found += rules.inference_service(document.value, mode)
+        found += trust.findings(document.value)
+        found += tokens.findings(document.value, mode)
+    yield from found
+    if not _refused(found):
         yield from effects(document.value, mode)
 
 
@@ -120,18 +118,30 @@ def _about(document: Document, mode_of: ModeOf, also: Refusals) -> Iterator[Said
         wrong = list(not_a_service(document))
         found = wrong or list(service_findings(document, mode_of(document.value)))
         yield from found
-        if not any(said.level == "error" for said in found):
+        if not _refused(found):
             yield from also(document)
     elif (version, kind) == graphs.GRAPH:
         yield from graph_findings(document, mode_of(document.value))
     elif (version, kind) in kinds.KINDS:
         sdk, rule = kinds.KINDS[version, kind]
         wrong = [_without_secrets(said) for said in faults(document.value, sdk)]
-        yield from wrong or [*kinds.metadata(document.value), *rule(document.value)]
+        wrong = wrong or [*kinds.metadata(document.value), *rule(document.value)]
+        yield from wrong
+        if not wrong and mode_of(document.value) == "local":
+            yield reasons.kind(str(kind), here=True)
     elif kind == SERVICE[1] and str(version).startswith(("serving.", _OURS)):
         yield Said(("apiVersion",), f"{version!r} is no more; its fields were others", hint=SERVICE[0])
+    elif str(version).startswith("serving.kubeflow.org/"):
+        hint = f"write it as kind: {SERVICE[1]}, apiVersion: {SERVICE[0]}"
+        yield Said(("apiVersion",), f"{version!r} is no more, nor is {kind!r:.60}", hint=hint)
+    elif str(version).startswith(_OURS):
+        yield reasons.kind(f"{kind:.60}", here=mode_of(document.value) == "local")
     else:
         yield Said(("kind",), f"{kind!r:.60} is not looked at here", "info")
+
+
+def _refused(found: Iterable[Said]) -> bool:
+    return any(said.level == "error" for said in found)
 
 
 def _without_secrets(said: Said) -> Said:

@@ -13,16 +13,17 @@ from modelyard.errors import ConfigError
 from modelyard.kube.quantities import quantity
 from modelyard.manifests import text_of
 from modelyard_kserve import graphs
-from modelyard_kserve.commands import COMPONENTS, command_of, container_of
+from modelyard_kserve.commands import COMPONENTS, command_of, container_of, named_in
 from modelyard_kserve.documents import Document, Place, Said, Unreadable, documents, dotted, invalid
-from modelyard_kserve.effects import BATCHER, REQUIREMENTS, WINDOW, seconds_of
+from modelyard_kserve.effects import BATCHER, REQUIREMENTS, seconds_of
 from modelyard_kserve.lint import Mode, ModeOf, graph_findings, not_a_service, service_findings
 from modelyard_kserve.local.desired import Component
 from modelyard_kserve.local.graph.spec import graph_of
 from modelyard_kserve.local.resources import limits_of
 from modelyard_kserve.local.scaling import TARGETS, Scaling
+from modelyard_kserve.reasons import WINDOW
 from modelyard_kserve.rules import LEGACY, implementations
-from modelyard_kserve.storage.uris import asked_for
+from modelyard_kserve.storage.uris import asked_for, plain
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Manifest:
         spec_digest: identifies everything that makes a new revision when it changes.
         notes: what the file says that this target does not do.
         canaries: predictors beside the one.
+        alias: another name of the model: KServe's argument `--model_name`.
     """
 
     text: str
@@ -91,6 +93,7 @@ class Manifest:
     components: Mapping[str, Component] = field(default_factory=dict)
     batcher: Mapping[str, int] = field(default_factory=dict)
     canaries: tuple[CanaryManifest, ...] = ()
+    alias: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,7 @@ def _of_predictor(
         limits=limits_of(model) if mode == "local" else {},
         components=components,
         batcher=_batcher(predictor.get("batcher")),
+        alias=named_in(model.get("args"))[0],
         own_requirements=REQUIREMENTS in (value["metadata"].get("annotations") or {}),
     )
 
@@ -274,7 +278,7 @@ def _custom(predictor: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
     """A container as a model: `STORAGE_URI` in its environment is what KServe fetches for it."""
     _, container = container_of(predictor)
     uri = next((v.get("value") for v in container.get("env") or [] if v["name"] == "STORAGE_URI"), None)
-    model = {"modelFormat": {"name": ""}, "storageUri": uri, "env": container.get("env")}
+    model = {"modelFormat": {"name": ""}, "storageUri": plain(uri or ""), "env": container.get("env")}
     model["resources"] = container.get("resources")
     return model, command_of(container)
 

@@ -244,6 +244,7 @@ def _made(
         if manifest.graph
         else "",
         components=dict(components),
+        alias=manifest.alias,
     )
 
 

@@ -20,7 +20,8 @@ LEGACY = (
 MAIN_CONTAINER = "kserve-container"
 _TRANSFORMER_CONTAINER = "transformer-container"
 _STORAGE = re.compile(
-    r"(gs|s3|pvc|file|https?|hdfs|webhdfs|oci|hf|modelscope|git|models|runs|dvc):/.*|(?!.*://).+", re.DOTALL
+    r"(gs|s3|pvc|file|https?|hdfs|webhdfs|oci(\+fetch|\+native)?|hf|modelscope|git|models|runs|dvc):/.*|(?!.*://).+",
+    re.DOTALL,
 )
 #: Schemes that `storage` (credentials by key) goes with.
 _WITH_STORAGE = ("s3://", "hdfs://", "webhdfs://")
@@ -56,13 +57,18 @@ def inference_service(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
 def implementations(component: Mapping[str, Any]) -> list[str]:
     """The fields that say what a component runs; exactly one is right.
 
+    KServe makes `model` of the older ways to write it, and drops one that stands beside.
+
     Example:
         >>> implementations({"model": {"modelFormat": {"name": "sklearn"}}, "minReplicas": 1})
         ['model']
         >>> implementations({"sklearn": {}, "containers": [{"name": "kserve-container"}]})
         ['sklearn', 'containers']
+        >>> implementations({"sklearn": {}, "model": {}})
+        ['sklearn']
     """
-    found = [name for name in ("model", *LEGACY, "art") if component.get(name) is not None]
+    older = [name for name in (*LEGACY, "art") if component.get(name) is not None]
+    found = older or [name for name in ("model",) if component.get(name) is not None]
     containers = component.get("containers") or []
     own = [one for one in containers if one.get("name") == MAIN_CONTAINER]
     if own or (len(containers) == 1 and not found):
@@ -92,6 +98,9 @@ def _implementation(at: Place, component: Mapping[str, Any]) -> Iterator[Said]:
         yield Said((*at, wanted), "is missing")
     elif len(found) > 1:
         yield Said((*at, found[1]), f"stands beside '{found[0]}'; exactly one says what runs")
+    if component.get("model") is not None and "model" not in found:
+        message = f"is dropped by KServe without a word: {found[0]!r} beside it says what runs"
+        yield Said((*at, "model"), message, "warning", "leave one of them out")
     for name in found[:1]:
         if name != "containers":
             yield from _model((*at, name), component[name], legacy=name != "model")

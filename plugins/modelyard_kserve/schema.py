@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.errors import MissingRequirementError
-from modelyard_kserve.documents import Place, Said
+from modelyard_kserve.documents import Level, Place, Said
 
 _PLAIN: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -30,6 +30,31 @@ _PLAIN: dict[str, tuple[type, ...]] = {
 
 #: Amounts (`cpu: 2`), which the API takes as numbers too, and the SDK calls texts.
 _AMOUNTS = ("V1ResourceRequirements", "V1VolumeResourceRequirements")
+
+#: What an object's fields are often forgotten to stand below: the field and its type.
+_BELOW = {
+    "V1beta1InferenceService": ("spec", "V1beta1InferenceServiceSpec"),
+    "V1beta1InferenceServiceSpec": ("predictor", "V1beta1PredictorSpec"),
+    "V1beta1PredictorSpec": ("model", "V1beta1ModelSpec"),
+    "V1alpha1InferenceGraph": ("spec", "V1alpha1InferenceGraphSpec"),
+}
+_NEWER = ("is newer than KServe 0.21, which drops it without a word", "")
+_CONTAINERS = (
+    "is a kind of explainer that KServe gave up",
+    "write it as a container: explainer.containers",
+)
+_STEPS = ("is of a KServe before 0.9; nodes have steps", "steps: [{serviceName: NAME}]")
+#: Fields of KServe's own examples that the SDK does not describe: level, and message with hint.
+_OTHERS: dict[tuple[str, str], tuple[Level, tuple[str, str]]] = {
+    ("V1beta1AutoScalingSpec", "keda"): ("warning", _NEWER),
+    ("V1beta1MetricsSpec", "name"): ("warning", _NEWER),
+    ("V1beta1PredictorSpec", "catboost"): ("error", (_NEWER[0], "model: {modelFormat: {name: catboost}}")),
+    ("V1beta1ExplainerSpec", "alibi"): ("error", _CONTAINERS),
+    ("V1beta1ExplainerSpec", "aix"): ("error", _CONTAINERS),
+    ("V1beta1ExplainerSpec", "model"): ("error", ("is for predictors alone", _CONTAINERS[1])),
+    ("V1alpha1InferenceRouter", "routes"): ("error", _STEPS),
+    ("V1alpha1InferenceRouter", "nextRoutes"): ("error", _STEPS),
+}
 
 
 def faults(value: Any, kind: str, path: Place = ()) -> Iterator[Said]:
@@ -79,7 +104,12 @@ def _class_faults(value: Any, kind: str, path: Place) -> Iterator[Said]:
         yield Said(path, f"{value!r:.60} is not a mapping")
         return
     for key, item in value.items():
-        if key not in fields:
+        if (kind, key) in _OTHERS:
+            level, (message, hint) = _OTHERS[kind, key]
+            yield Said((*path, str(key)), message, level, hint)
+        elif key not in fields and (above := _above(kind, key)):
+            yield Said((*path, str(key)), f"unknown field; it belongs below '{above}'")
+        elif key not in fields:
             spelt = {name.lower(): name for name in fields}
             near = difflib.get_close_matches(str(key).lower(), spelt, n=1, cutoff=0.5)
             meant = (
@@ -92,6 +122,17 @@ def _class_faults(value: Any, kind: str, path: Place) -> Iterator[Said]:
             amounts = kind in _AMOUNTS and key in ("limits", "requests")
             wanted = "dict(str, object)" if amounts else fields[key]
             yield from faults(item, wanted, (*path, str(key)))
+
+
+def _above(kind: str, key: Any) -> str:
+    """The field below which somebody forgot to write one; empty: it is none of those."""
+    field, below = _BELOW.get(kind, ("", ""))
+    if not below:
+        return ""
+    if key in (fields_of(below) or {}):
+        return field
+    further = _above(below, key)
+    return f"{field}.{further}" if further else ""
 
 
 @cache

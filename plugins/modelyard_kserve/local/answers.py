@@ -12,6 +12,9 @@ from modelyard_kserve.local.runtimes import Spec
 from modelyard_kserve.local.signature import Signature
 from modelyard_kserve.local.tensors import NUMPY, datatype_of
 
+#: What an output is called that has no name.
+UNNAMED = "predict"
+
 
 @dataclass(frozen=True)
 class Output:
@@ -80,7 +83,7 @@ def outputs(answers: Any, stated: Sequence[Spec]) -> list[Output]:
         named = [(_name(stated), values)]
         if len(stated) > 1 and values.ndim == 2 and values.shape[1] == len(stated):
             named = [(spec.name, values[:, n]) for n, spec in enumerate(stated)]
-    datatypes = {spec.name or "predict": spec.datatype for spec in stated}
+    datatypes = {spec.name or UNNAMED: spec.datatype for spec in stated}
     return [_output(name, values, datatypes.get(name, "")) for name, values in named]
 
 
@@ -110,11 +113,11 @@ def stated_outputs(signature: Signature, probabilities: bool) -> tuple[Spec, ...
     if all(spec.name for spec in signature.outputs):
         return signature.outputs
     first, *more = signature.outputs
-    return (Spec("predict", first.datatype, (-1, 1 + len(more)) if more else first.shape),)
+    return (Spec(UNNAMED, first.datatype, (-1, 1 + len(more)) if more else first.shape),)
 
 
 def _name(stated: Sequence[Spec]) -> str:
-    return stated[0].name if len(stated) == 1 and stated[0].name else "predict"
+    return stated[0].name if len(stated) == 1 and stated[0].name else UNNAMED
 
 
 def _as_array(answers: Any) -> Any:

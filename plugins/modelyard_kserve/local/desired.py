@@ -88,13 +88,16 @@ class Wanted:
     batcher: Mapping[str, int] = field(default_factory=dict)
     #: The graph that it routes, as JSON; empty: it is a model.
     graph: str = ""
+    #: Another name that the model answers to; empty: it has none.
+    alias: str = ""
 
     @property
     def key(self) -> str:
         """Revisions with the same key are served by the same process."""
         loaded = [self.path, self.digest, dict(self.env), self.trust_pickle, self.model_format]
         run = [self.command, self.code, self.own_requirements, dict(self.limits)]
-        return digest_of([*loaded, *run, self.timeout, self.concurrency, dict(self.batcher), self.graph])
+        asked = [self.timeout, self.concurrency, dict(self.batcher), self.graph, self.alias]
+        return digest_of([*loaded, *run, *asked])
 
 
 @dataclass(frozen=True)

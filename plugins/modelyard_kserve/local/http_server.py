@@ -320,7 +320,8 @@ def _in_words_of(headers: Mapping[str, str], answer: Answer) -> Answer:
     makes it 200 for callers."""
     if answer.status == 200 or not headers.get("content-type", "").startswith(CONTENT_TYPE):
         return answer
-    sentence = answer.value["error"] if isinstance(answer.value, dict) else ""
+    said = answer.value if isinstance(answer.value, dict) else {}
+    sentence = str(said.get("error") or said.get("detail") or "")
     return Answer(answer.status, b"", {**answer.headers, **refusal(answer.status, sentence)})
 
 

@@ -234,8 +234,8 @@ class KserveApp:
                 return passed_on
             status = getattr(fault, "status_code", None)  # an HTTPException of FastAPI or Starlette
             if isinstance(status, int) and 400 <= status < 600:
-                said = getattr(fault, "detail", "") or _sentence(fault)
-                return Answer(status, {"error": said})
+                detail = getattr(fault, "detail", "") or _sentence(fault)
+                return Answer(status, {"detail": detail})  # as FastAPI says it, and so KServe
             raise
         return made
 

@@ -22,6 +22,8 @@ _EXTENSIONS = ["binary_tensor_data", "model_repository_extension"]
 #: MLflow's codes for rows that do not fit a signature.
 _CALLERS_FAULT = {"BAD_REQUEST", "INVALID_PARAMETER_VALUE"}
 _NOTHING_STATED = Signature()
+#: Paths that go on with a model's name.
+_MODELS = ("/v1/models/", "/v2/models/", "/v2/repository/models/")
 
 
 @dataclass
@@ -42,6 +44,7 @@ class ModelApp:
         signature: what it says about itself.
         unloaded: see `Repository`.
         batching: requests are gathered so; None: each is one call of the model.
+        alias: another name that is answered to; answers say the first.
     """
 
     def __init__(
@@ -53,8 +56,10 @@ class ModelApp:
         signature: Signature = _NOTHING_STATED,
         unloaded: Path | None = None,
         batching: Batching | None = None,
+        alias: str = "",
     ) -> None:
         self._name, self._version, self._model = name, version, model
+        self._alias = alias
         self._signature = signature
         self._outputs = answers.stated_outputs(signature, probabilities)
         self._repository = Repository(name, version, unloaded)
@@ -66,6 +71,8 @@ class ModelApp:
     async def __call__(self, request: Request) -> Answer:
         """Route by path; what can't be answered is a status and a sentence."""
         try:
+            if self._alias:
+                request = self._by_name(request)
             if request.method == "POST":
                 return await self._posted(request)
             return self._got(request)
@@ -73,6 +80,14 @@ class ModelApp:
             return Answer.error(refusal.status, refusal.sentence)
         except RecursionError:
             return Answer.error(400, "the body is nested too deeply")
+
+    def _by_name(self, request: Request) -> Request:
+        """The request with the model's name in its path instead of its alias."""
+        for api in _MODELS:
+            rest = request.path.removeprefix(api + self._alias)
+            if rest[:1] in ("", "/", ":") and len(rest) < len(request.path):
+                return request._replace(path=f"{api}{self._name}{rest}")
+        return request
 
     async def _posted(self, request: Request) -> Answer:
         path = request.path
@@ -171,7 +186,7 @@ class ModelApp:
         return None
 
     def _require_name(self, name: str) -> None:
-        if name != self._name:
+        if name not in (self._name, self._alias or self._name):
             raise Refusal(404, f"there is no model '{name}'; this endpoint serves '{self._name}'")
 
     def _require(self, name: str, version: str = "") -> None:

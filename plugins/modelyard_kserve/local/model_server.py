@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = argparse.ArgumentParser(prog="model_server")
     for name in ("folder", "socket", "name", "version"):
         options.add_argument(f"--{name}", required=True)
+    options.add_argument("--alias", default="", help="another name of the model, which it answers to")
     options.add_argument("--digest", help="of the model's files when the revision was made")
     options.add_argument("--logging", type=Path, required=True, help="says which answers are logged")
     options.add_argument("--memory", type=int, default=0, help="bytes that it may have; 0: any number")
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     unloaded = given.logging.with_name(f"{given.name}.{(given.digest or given.version)[:12]}.unloaded")
     stated = signature.of(model, folder)
     batching = Batching(given.batch_rows, given.batch_latency / 1000) if given.batch_rows else None
-    app = ModelApp(given.name, given.version, model, probabilities, stated, unloaded, batching)
+    known = (given.name, given.version, model, probabilities, stated, unloaded, batching)
+    app = ModelApp(*known, alias=given.alias)
     logged = LoggedApp(given.name, Limited(app, given.concurrency, given.timeout), given.logging)
     serving = HttpServer(logged, started=logged.started, stopped=logged.stopped)
     serving.run(path=given.socket, grace=given.timeout)

@@ -17,8 +17,9 @@ _NOTHING_STATED = Signature()
 
 
 def v1_rows(model: LoadedModel, body: Any, signature: Signature = _NOTHING_STATED) -> Any:
-    """What the model takes, out of `{"instances": [...]}`."""
-    instances = body.get("instances") if isinstance(body, dict) else None
+    """What the model takes, out of `{"instances": [...]}`; KServe's servers take `inputs` as well."""
+    said = body if isinstance(body, dict) else {}
+    instances = said["instances"] if "instances" in said else said.get("inputs")
     if not isinstance(instances, list):
         raise ValueError("the body needs 'instances': a list of objects or of lists")
     if not instances:
@@ -28,8 +29,10 @@ def v1_rows(model: LoadedModel, body: Any, signature: Signature = _NOTHING_STATE
     if model.inputs:
         return by_name.from_v1(model.inputs, instances)
     if not model.columns:
-        return _unnamed_instances(instances, signature)
+        return _without_columns(model, instances, signature)
     if isinstance(instances[0], dict):
+        if not any(column.kind in _NESTED for column in model.columns):
+            instances = _spread(instances)
         return frame(model.columns, {c.name: _objects_column(instances, c) for c in model.columns})
     made = _numbers(model.columns, instances, (len(instances), len(model.columns)))
     return frame(model.columns, _lists_columns(instances, model.columns)) if made is None else made
@@ -45,6 +48,8 @@ def v2_rows(model: LoadedModel, inputs: Sequence[Tensor], signature: Signature =
     if model.inputs:
         return by_name.from_v2(model.inputs, [(t.name, t.datatype, t.shape, t.values) for t in inputs])
     if not model.columns:
+        if model.tables and len(tensors) > 1 and not signature.by_name:
+            return _whole_table({name: _one_value_a_row(tensor) for name, tensor in tensors.items()})
         return _arrays(tensors, signature)
     names = [column.name for column in model.columns]
     if len(tensors) == 1 and not set(names) & tensors.keys():
@@ -60,6 +65,42 @@ def v2_rows(model: LoadedModel, inputs: Sequence[Tensor], signature: Signature =
 
 
 # -- tables ---------------------------------------------------------------------------------
+
+
+def _spread(instances: Sequence[Any]) -> list[Any]:
+    """The rows of objects: one of lists is as many rows as they are long, as KServe's servers read it."""
+    made: list[Any] = []
+    for number, row in enumerate(instances):
+        if not isinstance(row, dict) or not row or not all(isinstance(v, list) for v in row.values()):
+            made.append(row)
+        elif len({len(values) for values in row.values()}) > 1:
+            raise ValueError(f"instance {number} has columns of different lengths")
+        else:
+            made += [dict(zip(row, values)) for values in zip(*row.values())]
+    return made
+
+
+def _without_columns(model: LoadedModel, instances: list[Any], signature: Signature) -> Any:
+    """What a model takes that names no columns: a table where callers name theirs, texts, or numbers."""
+    if model.tables and not signature.by_name:
+        if isinstance(instances[0], dict):
+            rows = _spread(instances)
+            names = list(rows[0]) if rows else []
+            columns = {name: _objects_column(rows, Column(name, "")) for name in names}
+            return _whole_table(columns)
+        if all(isinstance(row, str) for row in instances):
+            return array(Tensor("instances", "BYTES", [len(instances)], instances))
+    return _unnamed_instances(instances, signature)
+
+
+def _whole_table(columns: Mapping[str, Any]) -> Any:
+    """The table of columns that callers name, with the types that their values have."""
+    import pandas as pd
+
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) != 1:
+        raise ValueError(f"the inputs have different numbers of rows: {sorted(lengths)}")
+    return pd.DataFrame(columns)
 
 
 def _objects_column(instances: Sequence[Any], column: Column) -> list[Any]:

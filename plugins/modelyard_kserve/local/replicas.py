@@ -167,6 +167,7 @@ class Replica:
             argv += ["--command", wanted.command, *(["--model", wanted.path] if wanted.storage_uri else [])]
         else:
             argv += ["--format", wanted.model_format] if wanted.model_format else []
+            argv += ["--alias", wanted.alias] if wanted.alias else []
             argv += ["--trust-pickle"] if wanted.trust_pickle else []
             argv += ["--own-requirements"] if wanted.own_requirements else []
             if wanted.batcher:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from modelyard_kserve.local.answers import Output, flat
+from modelyard_kserve.local.answers import UNNAMED, Output, flat
 from modelyard_kserve.local.tensors import Tensor, from_bytes, require_tensor, to_bytes
 
 #: Says how long the JSON is before the tensors' bytes, in requests and in answers.
 JSON_LENGTH = "inference-header-content-length"
+#: What KServe's own servers call an output that has no name.
+_KSERVES = "output-0"
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,11 @@ class Asked:
         if self.wanted is None:
             return [(output, self.binary) for output in outputs]
         there = {output.name: output for output in outputs}
+        if list(there) == [UNNAMED]:
+            there[_KSERVES] = replace(outputs[0], name=_KSERVES)
         unknown = next((name for name in self.wanted if name not in there), None)
         if unknown is not None:
-            known = ", ".join(repr(name) for name in there)
+            known = ", ".join(repr(output.name) for output in outputs)
             raise ValueError(f"the model has no output '{unknown}'; it answers {known}")
         return [(there[name], binary) for name, binary in self.wanted.items()]
 

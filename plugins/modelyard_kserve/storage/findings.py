@@ -10,7 +10,7 @@ from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.documents import Level, Place, Unreadable, documents, dotted
 from modelyard_kserve.rules import LEGACY
 from modelyard_kserve.storage import problem
-from modelyard_kserve.storage.uris import has_secret, scheme_of
+from modelyard_kserve.storage.uris import has_secret, plain, scheme_of
 
 
 def addresses(text: str, where: str, settings: KserveSettings) -> list[Finding]:
@@ -44,7 +44,7 @@ def _addresses(value: dict[str, Any]) -> Iterator[tuple[Place, str]]:
         model = predictor.get(name)
         uri = model.get("storageUri") if isinstance(model, dict) else None
         if isinstance(uri, str):
-            yield ("spec", "predictor", name, "storageUri"), uri
+            yield ("spec", "predictor", name, "storageUri"), plain(uri)
 
 
 def _about(uri: str, settings: KserveSettings) -> Iterator[tuple[Level, str, str]]:

@@ -28,6 +28,11 @@ SCHEMES = {
 #: Those that only a project's own tools understand: no cluster fetches them.
 OURS = ("runs", "dvc")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
+#: Ways to put an image's files into a pod; here they are fetched, whatever the way.
+_IMAGE = re.compile(r"oci\+(fetch|native)://")
+#: Types of `storage`: in buckets, and others.
+_IN_BUCKETS = ("s3", "gs")
+TYPES = (*_IN_BUCKETS, "hdfs", "webhdfs")
 _AZURE = re.compile(r"https://[^/?]+\.(blob|file)\.(core\.windows\.net|storage\.azure\.net)/")
 _GIT = re.compile(r"https://[^?]+\.git")
 #: Parameters whose values are no secrets, and that say what is meant.
@@ -63,22 +68,37 @@ def is_git(uri: str) -> bool:
     return bool(_GIT.fullmatch(uri))
 
 
+def plain(uri: str) -> str:
+    """The address without what says how a pod gets the files.
+
+    Example:
+        >>> plain("oci+native://registry/late:1"), plain("s3://models/late")
+        ('oci://registry/late:1', 's3://models/late')
+    """
+    return _IMAGE.sub("oci://", uri, count=1) if _IMAGE.match(uri) else uri
+
+
 def asked_for(model: Mapping[str, Any]) -> str | None:
     """The address in `spec.predictor.model`: `storageUri`, or what `storage` says without a cluster's secret.
 
+    A secret may say the type; where a bucket is named, KServe knows none but S3.
+
     Example:
-        >>> asked_for({"storage": {"path": "late", "parameters": {"type": "s3", "bucket": "models"}}})
+        >>> asked_for({"storage": {"key": "minio", "path": "late", "parameters": {"bucket": "models"}}})
         's3://models/late'
+        >>> asked_for({"storage": {"path": "/late", "parameters": {"type": "hdfs"}}})
+        'hdfs://late'
         >>> asked_for({"storage": {"key": "minio", "path": "late"}}) is None
         True
     """
     if model.get("storageUri"):
-        return str(model["storageUri"])
+        return plain(str(model["storageUri"]))
     storage = model.get("storage") or {}
-    said = storage.get("parameters") or {}
-    if storage.get("path") and said.get("bucket") and said.get("type") in ("s3", "gs"):
-        return f"{said['type']}://{said['bucket']}/{storage['path'].lstrip('/')}"
-    return None
+    said, path = storage.get("parameters") or {}, (storage.get("path") or "").lstrip("/")
+    kind = said.get("type") or ("s3" if said.get("bucket") else "")
+    if path and kind in _IN_BUCKETS and said.get("bucket"):
+        return f"{kind}://{said['bucket']}/{path}"
+    return f"{kind}://{path}" if path and kind in TYPES[len(_IN_BUCKETS) :] else None
 
 
 def shown(uri: str) -> str:

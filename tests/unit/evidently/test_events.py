@@ -215,3 +215,13 @@ def test_metadata_that_can_not_be_read_leaves_the_event_its_own_time(said: str) 
 def test_the_time_of_a_replay_is_its_own_if_it_can_be_read(said: Any, expected: datetime) -> None:
     for name in ("X-Event-Time", "x-event-time"):
         assert event("request", **{"ce-metadata": json.dumps({name: said})}).time == expected
+
+
+def test_columns_of_lists_are_rows_where_as_many_were_answered() -> None:
+    asked = {"inputs": [{"temp": [20.5, -4], "stops": [0, 2]}]}
+    found = called(asked, {"predictions": [1, 0]})
+    assert [row.features for row in found] == [{"temp": 20.5, "stops": 0}, {"temp": -4, "stops": 2}]
+    (alone,) = called({"instances": [{"x": [1, 2]}]}, {"predictions": [1]})
+    assert alone.features == {"x": [1, 2]}
+    (one,) = called({"inputs": [[20.5, 0]]}, {"predictions": [1]})
+    assert list(one.features.values()) == [20.5, 0]

@@ -24,6 +24,7 @@ MIXED = LoadedModel(
     lambda rows: rows,
 )
 UNNAMED = LoadedModel((), lambda rows: rows)
+TABLES = LoadedModel((), lambda rows: rows, tables=True)
 
 
 def v1(model: LoadedModel, *instances: Any) -> Any:
@@ -137,6 +138,45 @@ def test_a_model_without_column_names_takes_a_matrix() -> None:
 @pytest.mark.parametrize("rows", [[[1, 2], [3]], [1], ["12"], [{"1": 5}], [["a"]], [None]])
 def test_what_is_no_matrix_is_refused(rows: list[Any]) -> None:
     assert refused(v1, UNNAMED, *rows) == "the rows are not lists of numbers of one length"
+
+
+def test_columns_of_lists_and_inputs_are_rows_as_well() -> None:
+    wanted = v1(MODEL, {"temp": 20.5, "stops": 1}, {"temp": -4, "stops": 0})
+    given = [{"temp": [20.5, -4], "stops": [1, 0]}]
+    for body in ({"instances": given}, {"inputs": given}):
+        pd.testing.assert_frame_equal(protocol.v1_rows(MODEL, body), wanted)
+    assert refused(v1, MODEL, {"temp": [1, 2], "stops": [1]}) == (
+        "instance 0 has columns of different lengths"
+    )
+
+
+def test_a_model_that_takes_tables_takes_those_that_callers_name() -> None:
+    made = v1(TABLES, {"zone": "RL", "area": 30}, {"area": None, "zone": "RM"})
+    assert made.to_dict("list") == {"zone": ["RL", "RM"], "area": [30, pytest.approx(np.nan, nan_ok=True)]}
+    made = v2(TABLES, tensor("zone", [1], ["RL"], "BYTES"), tensor("area", [1, 1], [[30]], "INT32"))
+    assert made.to_dict("list") == {"zone": ["RL"], "area": [30]}
+    assert v1(TABLES, "one text", "another").tolist() == ["one text", "another"]
+    assert np.array_equal(v1(TABLES, [1, 2], [3, 4]), [[1, 2], [3, 4]])
+    assert v2(TABLES, tensor("x", [2, 2], [1, 2, 3, 4])).tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"a": 1}, {"b": 1}], "row 1 lacks the column 'a'"),
+        ([{"a": 1}, [1]], "the instances mix objects and other values"),
+        ([{"a": []}], "the inputs have different numbers of rows: []"),
+        ([{}], "the inputs have different numbers of rows: []"),
+        (["one", 1], "the rows are not lists of numbers of one length"),
+    ],
+)
+def test_tables_that_are_none_are_refused(rows: list[Any], said: str) -> None:
+    assert refused(v1, TABLES, *rows) == said
+
+
+def test_columns_of_a_table_have_one_length() -> None:
+    said = refused(v2, TABLES, tensor("a", [2], [1, 2]), tensor("b", [1], [1]))
+    assert said == "the inputs have different numbers of rows: [1, 2]"
 
 
 # -- V2 -------------------------------------------------------------------------------------

@@ -140,6 +140,16 @@ def test_the_outputs_that_are_asked_for_are_sent() -> None:
     assert (said.status, said.error) == (400, "the model has no output 'middle'; it answers 'low', 'high'")
 
 
+def test_an_output_without_a_name_may_be_asked_for_as_kserves_servers_call_it() -> None:
+    late = app([1, 2])
+    matrix = {"inputs": [{"name": "x", "shape": [2, 1], "datatype": "FP64", "data": [1, 2]}]}
+    for name in ("predict", "output-0"):
+        (output,) = ask(late, INFER, {**matrix, "outputs": [{"name": name}]}).json["outputs"]
+        assert (output["name"], output["data"]) == (name, [1, 2])
+    said = ask(late, INFER, {**matrix, "outputs": [{"name": "output-1"}]})
+    assert said.error == "the model has no output 'output-1'; it answers 'predict'"
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [

@@ -55,6 +55,7 @@ class LoadedModel:
         outputs: the tensors that it gives; empty: it does not say.
         platform: the format it was loaded as.
         listed: it takes a list of what JSON says instead of a table or an array.
+        tables: without `columns`, it takes a DataFrame where callers name theirs, and texts as they are.
     """
 
     columns: tuple[Column, ...]
@@ -63,6 +64,7 @@ class LoadedModel:
     outputs: tuple[Spec, ...] = ()
     platform: str = "mlflow"
     listed: bool = False
+    tables: bool = False
 
 
 class Found(NamedTuple):

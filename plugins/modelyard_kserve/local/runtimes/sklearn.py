@@ -21,7 +21,17 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
         model = _from_skops(file, trusted, flavor.get("skops_trusted_types") or ())
     else:
         model = _from_pickle(file, trusted)
-    return LoadedModel(columns, answer(model, probabilities))
+    return LoadedModel(columns, _in_order(model, answer(model, probabilities)), tables=True)
+
+
+def _in_order(model: Any, given: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """scikit-learn refuses the columns of a table in another order than they had; JSON's names have none."""
+    names = list(getattr(model, "feature_names_in_", ()))
+
+    def asked(rows: Any) -> Any:
+        return given(rows[names] if names and set(names) <= set(getattr(rows, "columns", ())) else rows)
+
+    return asked
 
 
 def answer(model: Any, probabilities: bool) -> Callable[[Any], Any]:
