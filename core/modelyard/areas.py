@@ -27,6 +27,7 @@ from modelyard.records import (
     Window,
 )
 from modelyard.stages import DataStatus, Label, Progress, ResolvedModel, unseen
+from modelyard.targets import LOCAL
 
 if TYPE_CHECKING:
     from modelyard.client import Answer
@@ -247,7 +248,7 @@ class Endpoints(Area):
     def read(self, *places: str | Path) -> _Sources:
         """The documents of files and folders, to be applied one by one. Those that are no InferenceServices
         or InferenceGraphs are not for `apply`; of several that are, none is given if something is wrong with
-        one. Graphs come last: they ask the others.
+        one. Graphs come last: they ask the others. ServingRuntimes go along with each InferenceService.
 
         Args:
             places: files, folders of YAML files, or `-` for standard input.
@@ -270,8 +271,13 @@ class Endpoints(Area):
             raise ConfigError(
                 "manifest-invalid", f"{named}: no InferenceService, but {kinds}", "apply a file with one"
             )
+        runtimes = [one for one in found if one.is_runtime] if self._yard.target_name == LOCAL else []
+        if runtimes:
+            self._require_right(runtimes)
+            services = [one if one.is_graph else one.beside(runtimes) for one in services]
         if len(services) > 1:
             self._require_right(services)
+        found = [*services, *(one for one in found if not one.is_endpoint)]
         return sorted(found, key=lambda one: one.is_graph)
 
     def _require_right(self, services: Sequence[Source]) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelyard.errors import ConfigError, NotFoundError
@@ -38,6 +38,23 @@ class Source:
     def is_endpoint(self) -> bool:
         """Whether it is to be applied; one that does not say what it is will be refused."""
         return self.kind in ("", "InferenceService", "InferenceGraph")
+
+    @property
+    def is_runtime(self) -> bool:
+        """Whether it says how models are run that others describe."""
+        return self.kind in ("ServingRuntime", "ClusterServingRuntime")
+
+    def beside(self, others: Sequence[Source]) -> Source:
+        """This document with others below it, which it needs.
+
+        Example:
+            >>> service, runtime = sources("kind: A\\n---\\nkind: B\\n", Path("both.yaml"))
+            >>> service.beside([runtime]).text
+            'kind: A\\n\\n...\\n---\\nkind: B\\n'
+        """
+        below = [one.text.lstrip("\n") for one in others]
+        marked = [text if _MARK.search(text) else f"---\n{text}" for text in below]
+        return replace(self, text="\n...\n".join([self.text, *marked]))
 
     @property
     def is_graph(self) -> bool:

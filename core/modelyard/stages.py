@@ -400,7 +400,8 @@ class Server(Protocol):
 
         Args:
             manifest: the file.
-            text: what stands in it, where that is known: one document of several, or standard input.
+            text: what stands in it, where that is known: one document of several, or standard input. KServe's
+                ServingRuntimes that were applied with it stand below it.
             wait: False: return as soon as it is being made.
             trust: somebody consents that pickles and code of the model's files, as they are now, are loaded,
                 though the registry does not answer for them. It holds for these files for good, and for no

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modelyard.kube.quantities import quantity
-from modelyard_kserve import reasons
+from modelyard_kserve import reasons, serving_runtimes
 from modelyard_kserve.commands import COMPONENTS, command_of, container_of, named_in
 from modelyard_kserve.documents import Level, Place, Said
 from modelyard_kserve.local import resources
 from modelyard_kserve.local.runtimes import FORMATS
 from modelyard_kserve.reasons import WINDOW, ignored
-from modelyard_kserve.rules import LEGACY, implementations
+from modelyard_kserve.rules import LEGACY, implementations, modern
 from modelyard_kserve.storage.uris import OURS, TYPES, asked_for, scheme_of
 
 #: Fields of the predictor that a local process honours.
@@ -73,22 +73,28 @@ _ON_CLUSTERS = (
 )
 
 
-def effects(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
+def effects(
+    value: Mapping[str, Any], mode: str, known: Sequence[serving_runtimes.Runtime] = ()
+) -> Iterator[Said]:
     """Everything in an InferenceService that does not do there what it says.
 
     Args:
         value: the document, which the webhook would take.
         mode: `local`, `Knative` or `Standard`.
+        known: the runtimes that it may name.
     """
     spec = value.get("spec") or {}
     if mode == "local":
         yield from _annotations(value)
         yield from reasons.scaling(value["metadata"])
-        yield from _locally(spec)
+        yield from _locally(value, known)
         return
     if REQUIREMENTS in (value["metadata"].get("annotations") or {}):
         message = "has no effect on clusters: packages are those of the image"
         yield Said(("metadata", "annotations", REQUIREMENTS), message, "warning")
+    if implementations(spec["predictor"]) != ["containers"]:
+        _, said = _runtime(("spec", "predictor", "model"), spec["predictor"], value["metadata"], known)
+        yield from (one for one in said if one.level == "error")
     for name in ("predictor", *COMPONENTS):
         component = spec.get(name) or {}
         yield from on_clusters(("spec", name), component, mode)
@@ -193,7 +199,8 @@ def seconds_of(duration: str) -> float | None:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def _locally(spec: Mapping[str, Any]) -> Iterator[Said]:
+def _locally(value: Mapping[str, Any], known: Sequence[serving_runtimes.Runtime]) -> Iterator[Said]:
+    spec, metadata = value["spec"], value["metadata"]
     for kind in COMPONENTS:
         if spec.get(kind):
             yield from _component_locally(("spec", kind), spec[kind], spec)
@@ -201,27 +208,37 @@ def _locally(spec: Mapping[str, Any]) -> Iterator[Said]:
     if canaries and spec["predictor"].get("canaryTrafficPercent") is not None:
         message = "stands beside spec.predictor.canaryTrafficPercent, which says something else"
         yield Said(("spec", "canary"), message, hint="leave one of them out")
-    yield from _predictor_locally(("spec", "predictor"), spec["predictor"])
+    yield from _predictor_locally(("spec", "predictor"), spec["predictor"], metadata, known)
     for place, canary in enumerate(canaries):
-        yield from _predictor_locally(("spec", "canary", place, "predictor"), canary["predictor"])
+        at: Place = ("spec", "canary", place, "predictor")
+        yield from _predictor_locally(at, canary["predictor"], metadata, known)
 
 
-def _predictor_locally(at: Place, predictor: Mapping[str, Any]) -> Iterator[Said]:
+def _predictor_locally(
+    at: Place,
+    predictor: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    known: Sequence[serving_runtimes.Runtime],
+) -> Iterator[Said]:
     if predictor.get("storageUris"):
         message = "mounts places side by side into a container, which local processes don't have"
         yield Said((*at, "storageUris"), message, hint="name one place: spec.predictor.model.storageUri")
     for refused in sorted(_REFUSED & predictor.keys()):
         yield Said((*at, refused), "would change answers and is not done by local processes")
     (name,) = implementations(predictor)
-    yield from _batched_locally((*at, "batcher"), predictor, name == "containers")
+    runtime, said = (None, []) if name == "containers" else _runtime((*at, name), predictor, metadata, known)
+    yield from said
+    yield from _batched_locally((*at, "batcher"), predictor, name == "containers" or runtime is not None)
     yield from reasons.logger((*at, "logger"), predictor.get("logger") or {})
     if name == "containers":
         yield from _container_locally(at, predictor)
+    elif runtime is not None:
+        yield from _run_locally((*at, name), predictor[name])
     else:
         yield from _model_locally((*at, name), name, predictor[name])
         yield from reasons.beside(at, predictor.get("containers") or [], None)
-    known = _HONOURED | _REFUSED | {"containers"}
-    yield from (ignored((*at, key)) for key in predictor if key not in known)
+    here = _HONOURED | _REFUSED | {"containers"}
+    yield from (ignored((*at, key)) for key in predictor if key not in here)
 
 
 def _component_locally(at: Place, component: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator[Said]:
@@ -266,6 +283,40 @@ def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[S
     yield from _variables_locally(at, model)
     yield from _limits_locally(at, model)
     yield from (ignored((*at, key)) for key in model if key not in _HONOURED_OF_MODEL)
+
+
+def _runtime(
+    at: Place,
+    predictor: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    known: Sequence[serving_runtimes.Runtime],
+) -> tuple[serving_runtimes.Runtime | None, list[Said]]:
+    """The runtime that runs the model here, and what is to be said of that."""
+    model = modern(predictor)["model"]
+    try:
+        runtime = serving_runtimes.chosen(model, metadata.get("namespace") or "default", known)
+        if runtime is not None and serving_runtimes.runs_here(runtime):
+            serving_runtimes.container_of_model(runtime, model, metadata)
+            return runtime, []
+    except serving_runtimes.Unfit as fault:
+        return None, [Said((*at, "runtime"), str(fault))]
+    if not model.get("runtime"):
+        return None, []
+    ours = "what loads its format here does it instead"
+    if runtime is None:
+        return None, [Said((*at, "runtime"), f"{model['runtime']!r:.80} is not known here: {ours}", "info")]
+    message = f"{model['runtime']!r:.80} has no command of this machine: {ours}"
+    return None, [Said((*at, "runtime"), message, "warning")]
+
+
+def _run_locally(at: Place, model: Mapping[str, Any]) -> Iterator[Said]:
+    """A model that a runtime's program runs."""
+    if asked_for(model) or model.get("storage"):
+        yield from _storage_locally(at, model)
+    yield from _variables_locally(at, model)
+    yield from _limits_locally(at, model)
+    known = _HONOURED_OF_MODEL | _HONOURED_OF_CONTAINERS
+    yield from (ignored((*at, key)) for key in model if key not in known)
 
 
 def _container_locally(at: Place, predictor: Mapping[str, Any]) -> Iterator[Said]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from modelyard.errors import UsageError
 from modelyard.records import Finding
-from modelyard_kserve import graphs, kinds, reasons, rules, trust
+from modelyard_kserve import graphs, kinds, reasons, rules, serving_runtimes, trust
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted
 from modelyard_kserve.effects import effects
 from modelyard_kserve.local import tokens
 from modelyard_kserve.schema import faults
+from modelyard_kserve.serving_runtimes import KINDS, Runtime, among
 
 #: How it is deployed: by processes of this machine, or on a cluster in one of KServe's modes.
 Mode = Literal["local", "Knative", "Standard"]
@@ -29,7 +30,9 @@ def _nothing(_: Document) -> Iterable[Said]:
     return ()
 
 
-def lint(text: str, where: str, mode_of: ModeOf, also: Refusals = _nothing) -> list[Finding]:
+def lint(
+    text: str, where: str, mode_of: ModeOf, also: Refusals = _nothing, known: Sequence[Runtime] = ()
+) -> list[Finding]:
     """What is wrong in a file, and what it says that will not be so.
 
     Args:
@@ -37,11 +40,14 @@ def lint(text: str, where: str, mode_of: ModeOf, also: Refusals = _nothing) -> l
         where: names the file.
         mode_of: says how an InferenceService will be deployed.
         also: what else is wrong with an InferenceService that KServe takes.
+        known: runtimes that it may name, besides those in the text.
     """
     try:
         found = documents(text, where)
     except Unreadable as fault:
         return [Finding(level="error", file=where, line=fault.line, field="", message=str(fault))]
+    right = [one for one in found if one.kind in KINDS and not _wrong(one)]
+    known = [*among(right), *known]
     return [
         Finding(
             level=said.level,
@@ -52,7 +58,7 @@ def lint(text: str, where: str, mode_of: ModeOf, also: Refusals = _nothing) -> l
             hint=said.hint,
         )
         for document in found
-        for said in _about(document, mode_of, also)
+        for said in _about(document, mode_of, also, known)
     ]
 
 
@@ -76,8 +82,9 @@ def mode_named(name: str) -> Mode:
     )
 
 
-def service_findings(document: Document, mode: Mode) -> Iterator[Said]:
-    """About an InferenceService: first what is wrong with it, then what it does not do."""
+def service_findings(document: Document, mode: Mode, known: Sequence[Runtime] = ()) -> Iterator[Said]:
+    """About an InferenceService: first what is wrong with it, then what it does not do. `known`: the runtimes
+    that it may name."""
     found = [_without_secrets(said) for said in faults(document.value, "V1beta1InferenceService")]
     if not _refused(found):
         found += rules.inference_service(document.value, mode)
@@ -85,7 +92,15 @@ def service_findings(document: Document, mode: Mode) -> Iterator[Said]:
         found += tokens.findings(document.value, mode)
     yield from found
     if not _refused(found):
-        yield from effects(document.value, mode)
+        yield from effects(document.value, mode, known)
+
+
+def runtime_findings(document: Document, mode: Mode) -> Iterator[Said]:
+    """About a ServingRuntime: first what is wrong with it, then what it does not do."""
+    wrong = _wrong(document)
+    yield from wrong
+    if not _refused(wrong) and mode == "local":
+        yield from serving_runtimes.findings(document.value)
 
 
 def graph_findings(document: Document, mode: Mode) -> Iterator[Said]:
@@ -112,22 +127,22 @@ def not_a_service(document: Document) -> Iterator[Said]:
         yield Said(("metadata", "name"), f"{metadata.get('name')!r:.60} is not a name")
 
 
-def _about(document: Document, mode_of: ModeOf, also: Refusals) -> Iterator[Said]:
+def _about(document: Document, mode_of: ModeOf, also: Refusals, known: Sequence[Runtime]) -> Iterator[Said]:
     version, kind = document.kind
     if (version, kind) == SERVICE:
         wrong = list(not_a_service(document))
-        found = wrong or list(service_findings(document, mode_of(document.value)))
+        found = wrong or list(service_findings(document, mode_of(document.value), known))
         yield from found
         if not _refused(found):
             yield from also(document)
     elif (version, kind) == graphs.GRAPH:
         yield from graph_findings(document, mode_of(document.value))
+    elif document.kind in KINDS:
+        yield from runtime_findings(document, mode_of(document.value))
     elif (version, kind) in kinds.KINDS:
-        sdk, rule = kinds.KINDS[version, kind]
-        wrong = [_without_secrets(said) for said in faults(document.value, sdk)]
-        wrong = wrong or [*kinds.metadata(document.value), *rule(document.value)]
+        wrong = _wrong(document)
         yield from wrong
-        if not wrong and mode_of(document.value) == "local":
+        if not _refused(wrong) and mode_of(document.value) == "local":
             yield reasons.kind(str(kind), here=True)
     elif kind == SERVICE[1] and str(version).startswith(("serving.", _OURS)):
         yield Said(("apiVersion",), f"{version!r} is no more; its fields were others", hint=SERVICE[0])
@@ -142,6 +157,13 @@ def _about(document: Document, mode_of: ModeOf, also: Refusals) -> Iterator[Said
 
 def _refused(found: Iterable[Said]) -> bool:
     return any(said.level == "error" for said in found)
+
+
+def _wrong(document: Document) -> list[Said]:
+    """What is wrong with one of KServe's other objects."""
+    sdk, rule = kinds.KINDS[document.kind]
+    wrong = [_without_secrets(said) for said in faults(document.value, sdk)]
+    return wrong or [*kinds.metadata(document.value), *rule(document.value)]
 
 
 def _without_secrets(said: Said) -> Said:

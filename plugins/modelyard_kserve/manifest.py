@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,22 @@ from modelyard_kserve import graphs
 from modelyard_kserve.commands import COMPONENTS, command_of, container_of, named_in
 from modelyard_kserve.documents import Document, Place, Said, Unreadable, documents, dotted, invalid
 from modelyard_kserve.effects import BATCHER, REQUIREMENTS, seconds_of
-from modelyard_kserve.lint import Mode, ModeOf, graph_findings, not_a_service, service_findings
+from modelyard_kserve.lint import (
+    Mode,
+    ModeOf,
+    graph_findings,
+    not_a_service,
+    runtime_findings,
+    service_findings,
+)
 from modelyard_kserve.local.desired import Component
 from modelyard_kserve.local.graph.spec import graph_of
 from modelyard_kserve.local.resources import limits_of
 from modelyard_kserve.local.scaling import TARGETS, Scaling
 from modelyard_kserve.reasons import WINDOW
-from modelyard_kserve.rules import LEGACY, implementations
+from modelyard_kserve.rules import modern
+from modelyard_kserve.serving_runtimes import KINDS as RUNTIMES
+from modelyard_kserve.serving_runtimes import Runtime, among, chosen, container_of_model, runs_here
 from modelyard_kserve.storage.uris import asked_for, plain
 
 
@@ -109,21 +119,31 @@ def locally(_: Mapping[str, Any]) -> Mode:
     return "local"
 
 
-def read(file: Path, *, namespace: str = "", mode_of: ModeOf = locally) -> Manifest:
+def read(
+    file: Path, *, namespace: str = "", mode_of: ModeOf = locally, known: Sequence[Runtime] = ()
+) -> Manifest:
     """Read an InferenceService file; see `parse`.
 
     Raises:
         ConfigError: `manifest-invalid`, with file, line and field.
     """
-    return parse(text_of(file), str(file), namespace=namespace, mode_of=mode_of)
+    return parse(text_of(file), str(file), namespace=namespace, mode_of=mode_of, known=known)
 
 
-def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = locally) -> Manifest:
+def parse(
+    text: str,
+    where: str,
+    *,
+    namespace: str = "",
+    mode_of: ModeOf = locally,
+    known: Sequence[Runtime] = (),
+) -> Manifest:
     """The manifest in a text.
 
     Args:
-        text: YAML with one InferenceService.
+        text: YAML with one InferenceService, and ServingRuntimes beside it.
         where: names it in messages.
+        known: other runtimes; of two that are called the same the one in the text counts.
         namespace: the only one that it may name; empty: any.
         mode_of: says how it will be deployed; what is refused and noted depends on that.
 
@@ -134,28 +154,37 @@ def parse(text: str, where: str, *, namespace: str = "", mode_of: ModeOf = local
         found = documents(text, where)
     except Unreadable as fault:
         raise invalid(f"{where}, line {fault.line}", str(fault)) from None
-    if len(found) != 1:
+    beside = [one for one in found if one.kind in RUNTIMES]
+    if len(found) - len(beside) != 1:
         raise invalid(where, f"it holds {len(found)} documents, not one InferenceService")
-    (document,) = found
+    (document,) = (one for one in found if one not in beside)
     if document.kind == graphs.GRAPH:
         return _graph(document, text, namespace, mode_of(document.value))
     for said in not_a_service(document):
         raise _refused(document, said)
     mode = mode_of(document.value)
-    notes = _notes(document, service_findings(document, mode))
+    for runtime in beside:
+        if mode != "local":
+            message = "is not applied to clusters from here: kubectl apply -f FILE"
+            raise _refused(runtime, Said(("kind",), message))
+        _notes(runtime, runtime_findings(runtime, mode))
+    known = [*among(beside), *known] if mode == "local" else ()
+    notes = _notes(document, service_findings(document, mode, known))
     for said in beyond_kserve(document, namespace) if mode != "local" else ():
         raise _refused(document, said)
     value = _with_model(document.value)
+    value, used = _with_containers(value, known)
     predictor = value["spec"]["predictor"]
     made = _of_predictor(document, value, predictor, ("spec", "predictor"), mode)
     canaries = []
     for place, one in enumerate(value["spec"].get("canary") or () if mode == "local" else ()):
         at = ("spec", "canary", place, "predictor")
-        beside = _of_predictor(document, value, one["predictor"], at, mode)
-        canaries.append(CanaryManifest(beside, one.get("trafficPercent") or 0))
+        canary = _of_predictor(document, value, one["predictor"], at, mode)
+        canaries.append(CanaryManifest(canary, one.get("trafficPercent") or 0))
     return replace(
         made,
-        text=text,
+        # What is remembered has the runtimes that it uses and no others, so that it means the same later.
+        text="\n---\n".join(map(json.dumps, (document.value, *used))) if beside or used else text,
         namespace=value["metadata"].get("namespace") or namespace or "default",
         notes=notes,
         canaries=tuple(canaries),
@@ -208,7 +237,7 @@ def _of_predictor(
         env=_env(model),
         spec_digest=_spec_digest(spec, predictor),
         command=command,
-        protocol=model.get("protocolVersion") or "",
+        protocol=model.get("protocolVersion") or predictor.get("protocolVersion") or "",
         limits=limits_of(model) if mode == "local" else {},
         components=components,
         batcher=_batcher(predictor.get("batcher")),
@@ -286,18 +315,33 @@ def _custom(predictor: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
 def _with_model(value: Mapping[str, Any]) -> dict[str, Any]:
     """The document with `model` instead of the older ways to write it, as KServe itself reads them."""
     spec = dict(value["spec"])
-    spec["predictor"] = _modern(spec["predictor"])
+    spec["predictor"] = modern(spec["predictor"])
     if spec.get("canary"):
-        spec["canary"] = [{**one, "predictor": _modern(one["predictor"])} for one in spec["canary"]]
+        spec["canary"] = [{**one, "predictor": modern(one["predictor"])} for one in spec["canary"]]
     return {**value, "spec": spec}
 
 
-def _modern(predictor: Mapping[str, Any]) -> dict[str, Any]:
-    (name,) = implementations(predictor)
-    if name not in LEGACY:
-        return dict(predictor)
-    rest = {key: value for key, value in predictor.items() if key != name}
-    return {**rest, "model": {"modelFormat": {"name": name}, **predictor[name]}}
+def _with_containers(
+    value: Mapping[str, Any], known: Sequence[Runtime]
+) -> tuple[dict[str, Any], list[Runtime]]:
+    """The document with containers instead of the models that runtimes run here, and those runtimes."""
+    spec, used = dict(value["spec"]), []
+
+    def run(predictor: dict[str, Any]) -> dict[str, Any]:
+        model: Mapping[str, Any] = predictor.get("model") or {}
+        namespace = value["metadata"].get("namespace") or "default"
+        runtime = chosen(model, namespace, known) if model else None
+        if runtime is None or not runs_here(runtime):
+            return predictor
+        used.append(runtime)
+        rest = {key: said for key, said in predictor.items() if key != "model"}
+        container = container_of_model(runtime, model, value["metadata"])
+        return {**rest, "containers": [container], "protocolVersion": model.get("protocolVersion")}
+
+    spec["predictor"] = run(spec["predictor"])
+    if spec.get("canary"):
+        spec["canary"] = [{**one, "predictor": run(one["predictor"])} for one in spec["canary"]]
+    return {**value, "spec": spec}, [one for place, one in enumerate(used) if one not in used[:place]]
 
 
 def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:

@@ -37,6 +37,7 @@ from modelyard_kserve.local.graph import shown
 from modelyard_kserve.local.parts import entry_of
 from modelyard_kserve.local.replicas import RECORDS
 from modelyard_kserve.manifest import Manifest
+from modelyard_kserve.serving_runtimes import Runtime, in_text
 from modelyard_kserve.storage import uris
 from modelyard_kserve.storage.findings import addresses
 from modelyard_kserve.trust import CONSENT, advice
@@ -139,13 +140,17 @@ class KserveServer:
         progress: Progress = unseen,
     ) -> Endpoint:
         """See `Server.apply`."""
-        read = manifests.read(manifest) if text is None else manifests.parse(text, str(manifest))
+        known = self._runtimes()
+        if text is None:
+            read = manifests.read(manifest, known=known)
+        else:
+            read = manifests.parse(text, str(manifest), known=known)
         return self._applied(read, wait, trust=trust, progress=progress)
 
     def lint(self, text: str, where: str, *, mode: str | None = None) -> list[Finding]:
         """See `Server.lint`."""
         found = mode_named(mode or "local")
-        said = lint(text, where, lambda _: found)
+        said = lint(text, where, lambda _: found, known=self._runtimes() if found == "local" else ())
         if found == "local":
             wrong = {(one.line, one.field) for one in said}
             said += [a for a in addresses(text, where, self._settings) if (a.line, a.field) not in wrong]
@@ -326,6 +331,13 @@ class KserveServer:
                 f"the controller ended before {wanted.newest.name} was ready",
                 "modelyard up",
             )
+
+    def _runtimes(self) -> list[Runtime]:
+        """Those that endpoints use: they were applied with one, and go with the last. Of two that are called
+        the same the one counts that was applied last."""
+        there = [one for name in self._names() if (one := self._undamaged(name)) is not None]
+        there.sort(key=lambda one: one.newest.created, reverse=True)
+        return [runtime for one in there for runtime in in_text(one.manifest)]
 
     def _failed(self, wanted: Desired) -> bool:
         seen = states.observed(self._at(wanted.name))["revisions"]

@@ -76,6 +76,20 @@ def implementations(component: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def modern(predictor: Mapping[str, Any]) -> dict[str, Any]:
+    """The predictor with `model` instead of the older ways to write it, as KServe itself reads them.
+
+    Example:
+        >>> modern({"sklearn": {"storageUri": "s3://models/late"}, "minReplicas": 1})["model"]
+        {'modelFormat': {'name': 'sklearn'}, 'storageUri': 's3://models/late'}
+    """
+    (name,) = implementations(predictor)
+    if name not in LEGACY:
+        return dict(predictor)
+    rest = {key: value for key, value in predictor.items() if key != name}
+    return {**rest, "model": {"modelFormat": {"name": name}, **predictor[name]}}
+
+
 def _metadata(metadata: Mapping[str, Any]) -> Iterator[Said]:
     name = metadata.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):

@@ -67,7 +67,10 @@ def apply(session: Session, places: tuple[str, ...], watch: bool, trust: bool) -
     local = session.yard.target_name == LOCAL  # a cluster has a router of KServe's own
     services = [one for one in found if one.is_endpoint and (local or not one.is_graph)]
     for other in found:
-        if other not in services:
+        if local and other.is_runtime:
+            for said in session.yard.endpoints.lint_text(other.text, str(other.file)):
+                session.say(f"{said.file}, line {said.line}: {said.field} {said.message}")
+        elif other not in services:
             session.say(f"{other.file}: its {other.kind} is not applied: it is for clusters")
     results = [_applied(session, one, watch, trust, alone=len(services) == 1) for one in services]
     value = results[0] if len(results) == 1 else results

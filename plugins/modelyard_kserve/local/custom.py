@@ -30,7 +30,7 @@ from types import ModuleType
 from typing import Any
 
 from modelyard.errors import ModelyardError
-from modelyard_kserve.commands import PythonProgram, python_program, with_values
+from modelyard_kserve.commands import MOUNTED, PythonProgram, python_program, with_values
 from modelyard_kserve.local import resources, upstream
 from modelyard_kserve.local.http_server import HttpServer
 from modelyard_kserve.local.kserve_app import KserveApp
@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(fault.message)
     port = _free_port()
     os.environ["PORT"] = str(port)
+    if given.model:  # where KServe mounts it is nothing here
+        mounted = {k: v for k, v in os.environ.items() if v == MOUNTED or v.startswith(f"{MOUNTED}/")}
+        os.environ.update({name: given.model + value[len(MOUNTED) :] for name, value in mounted.items()})
     command = with_values(shlex.split(given.command), os.environ, given.model)
     program = python_program(command)
     if program is None:

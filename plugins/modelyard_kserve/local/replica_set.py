@@ -10,6 +10,7 @@ from typing import Any
 from modelyard_kserve.local.desired import Wanted
 from modelyard_kserve.local.forks import Forks
 from modelyard_kserve.local.replicas import Places, Replica, recorded
+from modelyard_kserve.local.resources import GPU
 
 #: Seconds for which a process that gets no new requests stays: Envoy must have heard of it.
 _DRAINED_AFTER = 2.0
@@ -86,6 +87,11 @@ class ReplicaSet:
     def settled(self) -> bool:
         """Whether nothing is under way."""
         return all(r.ready or r.failed for r in self._serving) and not self._ending.keys() & self._wanted
+
+    @property
+    def may_be_spare(self) -> bool:
+        """Whether it may wait for a rollback: a predictor that keeps no GPU from others."""
+        return not self.wanted.component and not self.wanted.limits.get(GPU)
 
     @property
     def empty(self) -> bool:

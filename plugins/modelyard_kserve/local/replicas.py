@@ -24,6 +24,8 @@ RECORDS = "replicas"
 _BACKOFF = (0.2, 1.0, 3.0, 10.0)
 #: A model that could not be loaded is tried again this late: its package may have been installed.
 _LOAD_AGAIN = 60.0
+#: One that found no GPU, this late: others may have ended.
+_GPU_AGAIN = 5.0
 #: A server that ran this long and then died is started again as if it had never failed.
 _SETTLED_SECONDS = 60.0
 #: Seconds between two questions whether it lives, and for the answer.
@@ -209,7 +211,7 @@ class Replica:
         ended = f"the model server ended; the log's last line: {last}" if last else "the model server ended"
         self._note_failure(said or ended, failed=bool(said) or self._failures >= 2)
         if said:
-            self._not_before = time.monotonic() + _LOAD_AGAIN
+            self._not_before = time.monotonic() + (_GPU_AGAIN if GPU in said else _LOAD_AGAIN)
 
     def _note_failure(self, message: str, *, failed: bool) -> None:
         self.message, self.failed = message, failed

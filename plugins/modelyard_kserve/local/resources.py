@@ -10,7 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from modelyard.kube.quantities import quantity
 GPU = "nvidia.com/gpu"
 #: The limits that a process can keep.
 KNOWN = ("cpu", "memory", GPU)
+#: Seconds that nvidia-smi may take.
+_SECONDS = 30.0
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 #: Locks of GPUs, held until the process ends.
 _held: list[int] = []
@@ -74,7 +76,7 @@ def _leased(wanted: int) -> list[str]:
     for name in there:
         if len(got) == wanted:
             break
-        lock = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(folder / f"{name.replace('/', '-')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system frees it, however we end
         except BlockingIOError:
@@ -96,13 +98,55 @@ def _leased(wanted: int) -> list[str]:
 
 
 def _gpus() -> Iterator[str]:
-    """The GPUs that may be used here, by their unique names."""
+    """The GPUs that may be used here, by their unique names: those that `CUDA_VISIBLE_DEVICES` leaves, in its
+    order, and parts of a GPU (MIG) instead of one that is cut up."""
+    there = _listed()
+    only = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if only is None:
+        for gpu, parts in there:
+            yield from parts or (gpu,)
+        return
+    for asked in only.split(","):
+        found = _meant(asked.strip(), there)
+        if found is None:
+            return  # CUDA, too, sees nothing behind what is not there
+        yield found
+
+
+def _meant(asked: str, there: Sequence[tuple[str, Sequence[str]]]) -> str | None:
+    """A device by its number, or by its unique name or how that begins."""
+    if asked.isdigit():
+        gpu, parts = there[int(asked)] if int(asked) < len(there) else ("", ())
+        return (*parts, gpu)[0] or None
+    if not asked.startswith(("GPU-", "MIG-")):
+        return None
+    names = [name for gpu, parts in there for name in (parts or (gpu,))]
+    found = [name for name in names if name.startswith(asked)]
+    return found[0] if len(found) == 1 else None
+
+
+def _listed() -> list[tuple[str, list[str]]]:
+    """Each GPU with its parts, as nvidia-smi tells them.
+
+    Raises:
+        ConfigError: `model-unloadable`: it does not answer.
+    """
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return
-    said = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30, check=False).stdout
-    only = os.environ.get("CUDA_VISIBLE_DEVICES")
-    for line in said.splitlines():
-        found = re.match(r"GPU (\d+): .*\(UUID: (GPU-[\w-]+)\)", line)
-        if found and (only is None or {found[1], found[2]} & set(only.split(","))):
-            yield found[2]
+        return []
+    try:
+        told = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as fault:
+        said = " ".join(str(fault).split())
+        raise ConfigError(
+            "model-unloadable",
+            f"it asks for {GPU}, and nvidia-smi does not say what there is: {said}",
+            "run nvidia-smi -L",
+        ) from None
+    found: list[tuple[str, list[str]]] = []
+    for line in told.stdout.splitlines():
+        if gpu := re.match(r"GPU \d+: .*\(UUID: (GPU-[\w-]+)\)", line):
+            found.append((gpu[1], []))
+        elif found and (part := re.match(r"\s+MIG .*\(UUID: (MIG-[\w/-]+)\)", line)):
+            found[-1][1].append(part[1])
+    return found

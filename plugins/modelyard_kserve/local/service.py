@@ -163,7 +163,7 @@ class Service:
         self._recent = [*(k for k in self._recent if k not in needed), *needed]
         unneeded = [key for key in self._recent if key not in needed and key in self._sets]
         kept = [key for key in unneeded if key not in self._retired and not self._sets[key].failed]
-        spare = [key for key in kept if not self._sets[key].wanted.component][-_SPARE:]
+        spare = [key for key in kept if self._sets[key].may_be_spare][-_SPARE:]
         for key in [key for key in self._sets if key not in needed and key not in spare]:
             if key in self._recent:
                 self._recent.remove(key)

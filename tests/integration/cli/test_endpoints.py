@@ -36,6 +36,32 @@ metadata: {name: ours}
 spec:
   containers: [{name: kserve-container, image: x}]
 """
+PROGRAM = """apiVersion: serving.kserve.io/v1alpha1
+kind: ServingRuntime
+metadata: {name: ours}
+spec:
+  supportedModelFormats: [{name: echo}]
+  containers:
+  - {name: kserve-container, command: [python, echo.py], args: ["--model_name={{.Name}}"]}
+"""
+ECHO = """
+import http.server, json, os, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.answer({"ready": True})
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.answer({"predictions": sys.argv[1:]})
+    def answer(self, value):
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
 GRAPH = """apiVersion: serving.kserve.io/v1alpha1
 kind: InferenceGraph
 metadata: {name: both}
@@ -107,11 +133,30 @@ def test_documents_of_a_folder_are_applied_in_order_and_others_are_named(project
     (project / "many" / "a.yaml").write_text(f"# two\n---\n{service('one')}---\n{service('two')}")
     (project / "many" / "b.yaml").write_text(RUNTIME)
     done = modelyard("apply", "-f", "many", cwd=project)
-    assert "b.yaml: its ServingRuntime is not applied" in done.stdout
+    said = "b.yaml, line 5: spec.containers run nothing here: none is a command of this machine"
+    assert said in done.stdout
     assert done.stdout.index("one is ready on http://") < done.stdout.index("two is ready on http://")
     assert listed(project).keys() >= {"one", "two"}
     again = json.loads(modelyard("apply", "-f", "many", "--json", cwd=project).stdout)
     assert [(e["name"], len(e["revisions"])) for e in again] == [("one", 1), ("two", 1)]
+
+
+def test_a_runtime_of_another_file_serves_the_model_with_a_program_of_the_project(project: Path) -> None:
+    (project / "runs").mkdir()
+    (project / "echo.py").write_text(ECHO)
+    (project / "runs" / "runtime.yaml").write_text(f"# ours\n---\n{PROGRAM}")
+    text = service("echoed", kind="echo").replace("storageUri", "runtime: ours\n      storageUri")
+    (project / "runs" / "service.yaml").write_text(text)
+    wrong = PROGRAM.replace("supportedModelFormats", "supportedModelFormat")
+    refused = modelyard("apply", "-f", "-", cwd=project, typed=f"{text}---\n{wrong}", status=3)
+    assert "<stdin>, line 16: spec.supportedModelFormat: unknown field; did you mean" in refused.stderr
+    done = modelyard("apply", "-f", "runs", cwd=project)
+    assert done.stdout.startswith("echoed is ready on http://")
+    asked = modelyard("invoke", "echoed", "-d", "[[1, 2]]", cwd=project).stdout
+    assert asked.startswith('"--model_name=echoed"\n')
+    assert modelyard("lint", "runs/service.yaml", cwd=project).stdout == "nothing to say\n"
+    modelyard("delete", "echoed", cwd=project)
+    assert "'echo' is not served here" in modelyard("lint", "runs/service.yaml", cwd=project, status=3).stdout
 
 
 def test_a_graph_is_applied_after_those_it_asks_and_shown_as_a_tree(project: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,17 @@ def parts_but_models(project: Any, name: str) -> set[str]:
     return set(found)
 
 
+def answers_anew(asking: Any, version: str) -> Callable[[], bool]:
+    """Whether it alone answers requests that begin from now on."""
+    now = time.monotonic()
+    return lambda: asking.versions(since=now) == {version}
+
+
+def replaced(project: Any, pid: int) -> Callable[[], bool]:
+    """Whether another process than this one serves `again`."""
+    return lambda: [process.pid for process in project.family("again")] not in ([], [pid])
+
+
 # -- while it imports, while it rolls out -----------------------------------------------------
 
 
@@ -150,8 +161,7 @@ def test_a_controller_may_be_killed_at_any_moment_of_a_roll_out(
             project.kill("controller")
             project.up()
             assert within(30, lambda: project.server.get("moments").revisions[0].ready)
-            now = time.monotonic()
-            assert within(20, lambda: asking.versions(since=now) == {uri[-1]})
+            assert within(20, answers_anew(asking, uri[-1]))
     assert asking.failed() == []
     assert len(project.family("moments")) <= 2, "a model, and one that is kept"
     assert parts_but_models(project, "moments") == {"controller", "activator", "envoy", "fork_server"}
@@ -213,7 +223,7 @@ def test_one_that_is_killed_again_and_again_is_started_later_each_time(
         (before,) = project.family("again")
         began = time.monotonic()
         before.kill()
-        assert within(30, lambda: [p.pid for p in project.family("again")] not in ([], [before.pid]))
+        assert within(30, replaced(project, before.pid))
         pauses.append(time.monotonic() - began)
         assert within(30, lambda: project.server.get("again").ready)
     assert pauses[0] < 3 <= pauses[2]

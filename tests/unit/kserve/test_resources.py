@@ -118,11 +118,73 @@ def test_a_gpu_has_one_model_until_that_ends(two_gpus: dict[str, str]) -> None:
     assert fifth.said == "it asks for 3 of nvidia.com/gpu; this machine has 2, of which other models have 2"
 
 
-def test_gpus_that_are_not_for_us_stay_with_others(two_gpus: dict[str, str]) -> None:
-    for only in ("1", "GPU-bb-2"):
-        taker = Taker(0, 1, {**two_gpus, "CUDA_VISIBLE_DEVICES": only})
-        taker.kill()
-        assert taker.said.split()[0] == "GPU-bb-2"
+@pytest.mark.parametrize(
+    ("only", "wanted", "said"),
+    [
+        ("1", 1, "GPU-bb-2"),
+        ("GPU-bb-2", 1, "GPU-bb-2"),
+        ("GPU-b", 1, "GPU-bb-2"),
+        ("1, 0", 2, "GPU-bb-2,GPU-aa-1"),
+        ("1,-1,0", 2, "it asks for 2 of nvidia.com/gpu; this machine has 1"),
+        ("7,0", 1, "it asks for 1 of nvidia.com/gpu; this machine has 0"),
+        ("", 1, "it asks for 1 of nvidia.com/gpu; this machine has 0"),
+        ("NoDevFiles", 1, "it asks for 1 of nvidia.com/gpu; this machine has 0"),
+        ("GPU-", 1, "it asks for 1 of nvidia.com/gpu; this machine has 0"),
+    ],
+)
+def test_gpus_that_are_not_for_us_stay_with_others(
+    two_gpus: dict[str, str], only: str, wanted: int, said: str
+) -> None:
+    taker = Taker(0, wanted, {**two_gpus, "CUDA_VISIBLE_DEVICES": only})
+    taker.kill()
+    assert taker.said.removesuffix(" 314572800") == said
+
+
+MIG = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aa-1)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c6-1)
+  MIG 3g.20gb     Device  1: (UUID: MIG-GPU-aa-1/2/0)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-bb-2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("only", "wanted", "said"),
+    [
+        (None, 3, "MIG-c6-1,MIG-GPU-aa-1/2/0,GPU-bb-2"),
+        ("MIG-GPU-aa-1/2/0", 1, "MIG-GPU-aa-1/2/0"),
+        ("MIG-c6-1,1", 2, "MIG-c6-1,GPU-bb-2"),
+        ("0", 1, "MIG-c6-1"),
+        ("0", 2, "it asks for 2 of nvidia.com/gpu; this machine has 1"),
+        ("GPU-aa-1", 1, "it asks for 1 of nvidia.com/gpu; this machine has 0"),
+    ],
+)
+def test_parts_of_a_gpu_are_had_instead_of_it(
+    two_gpus: dict[str, str], only: str | None, wanted: int, said: str
+) -> None:
+    tool = Path(two_gpus["PATH"].split(os.pathsep)[0]) / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{MIG}END\n")
+    taker = Taker(0, wanted, {**two_gpus, **({} if only is None else {"CUDA_VISIBLE_DEVICES": only})})
+    second = Taker(0, 1, {**two_gpus, "CUDA_VISIBLE_DEVICES": only or "0"})
+    for one in (taker, second):
+        one.kill()
+    assert taker.said.removesuffix(" 314572800") == said
+    if said.startswith(("MIG", "GPU")):
+        assert "of which other models have" in second.said
+
+
+def test_a_driver_that_does_not_answer_is_a_sentence(
+    two_gpus: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modelyard.errors import ConfigError
+    from modelyard_kserve.local import resources
+
+    tool = Path(two_gpus["PATH"].split(os.pathsep)[0]) / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nexec sleep 20\n")
+    monkeypatch.setenv("PATH", two_gpus["PATH"])
+    monkeypatch.setenv("XDG_CACHE_HOME", two_gpus["XDG_CACHE_HOME"])
+    monkeypatch.setattr(resources, "_SECONDS", 0.3)
+    with pytest.raises(ConfigError, match=r"nvidia-smi does not say what there is: .* timed out"):
+        resources.take(0, 1)
 
 
 def test_a_machine_without_a_gpu_says_so(two_gpus: dict[str, str]) -> None:
