@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -67,6 +68,13 @@ def logger(at: Place, said: Mapping[str, Any]) -> Iterator[Said]:
         if name not in _LOGGED:
             message = "has no effect on local processes: the prediction log keeps what is logged"
             yield Said((*at, name), message, "warning")
+    url = said.get("url") or ""
+    hint = "leave it out: then the project's prediction log gets everything"
+    if url and not url.startswith(("http://", "https://")):
+        message = f"{url.partition('://')[0]!r:.40} is no http or https: nothing can be sent there from here"
+        yield Said((*at, "url"), message, "warning", hint)
+    elif re.match(r"https?://[^/:]+\.svc(\.cluster\.local)?(:\d+)?(/|$)", url):
+        yield Said((*at, "url"), "is an address of a cluster, which is not here", "warning", hint)
 
 
 def runtime(at: Place, name: str, format_: str) -> Said:

@@ -202,7 +202,7 @@ class KserveApp:
             said = await self._call(model.postprocess, said, *given)
         if inspect.isgenerator(said):
             raise NotImplementedError("the model answers in pieces, which only `async def predict` can do")
-        return said, {str(key): str(value) for key, value in back.items()}
+        return said, upstream.passed_on(back)
 
     async def _call(self, function: Any, *given: Any) -> Any:
         """Await it, or run it in the thread: a slow one must not keep others from being asked."""

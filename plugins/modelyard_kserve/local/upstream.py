@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from modelyard_kserve.local.addresses import authority_of
@@ -11,6 +13,19 @@ from modelyard_kserve.local.messages import Answer
 #: gRPC's code -> a status of HTTP; others are a 500.
 _STATUS = {"INVALID_ARGUMENT": 400, "NOT_FOUND": 404, "UNAUTHENTICATED": 401, "UNIMPLEMENTED": 501}
 _STATUS |= {"DEADLINE_EXCEEDED": 504, "UNAVAILABLE": 503, "RESOURCE_EXHAUSTED": 429}
+#: Headers that are about one message on its way, and not about what it says.
+_OF_ONE_MESSAGE = {
+    "connection",
+    "keep-alive",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "date",
+    "server",
+}
+_OF_ONE_MESSAGE |= {"content-length", "content-encoding", "inference-header-content-length"}
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 
 
 def answer_of(fault: Exception) -> Answer | None:
@@ -26,6 +41,28 @@ def answer_of(fault: Exception) -> Answer | None:
         name = fault.code().name  # type: ignore[attr-defined]
         return Answer.error(_STATUS.get(name, 500), f"the predictor: {fault.details()}")  # type: ignore[attr-defined]
     return None
+
+
+def passed_on(headers: Mapping[Any, Any]) -> dict[str, str]:
+    """Of the headers that a class gives back those for its caller: KServe's own `predict` gives back all that
+    the predictor's answer had.
+
+    Example:
+        >>> passed_on({"My-Header": "a", "Content-Length": 7, "x-envoy-upstream-service-time": "3"})
+        {'my-header': 'a'}
+        >>> passed_on({"split": "a\\r\\nset-cookie: b", "no name": "c"})
+        {'split': 'a set-cookie: b'}
+    """
+    given = {str(name).lower(): " ".join(str(value).split()) for name, value in headers.items()}
+    if "inference-header-content-length" in given:
+        given.pop("content-type", None)  # of tensors' bytes, which this answer may not have
+    return {
+        name: value
+        for name, value in given.items()
+        if _NAME.fullmatch(name)
+        and name not in _OF_ONE_MESSAGE
+        and not name.startswith(("x-envoy-", "x-modelyard-"))
+    }
 
 
 def address_in_grpc() -> None:
@@ -56,5 +93,5 @@ def _sentence(said: Any) -> str:
         value = said.json()
     except ValueError:
         value = None
-    error = value.get("error") if isinstance(value, dict) else None
+    error = (value.get("error") or value.get("detail")) if isinstance(value, dict) else None
     return f"the predictor: {error or said.reason_phrase}"

@@ -164,6 +164,22 @@ def test_a_logger_says_what_it_does_not_keep() -> None:
     assert (one.level, one.field) == ("warning", "spec.predictor.logger.storage")
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3://logs", "'s3' is no http or https"),
+        ("http://dumper.default.svc.cluster.local", "is an address of a cluster"),
+        ("http://dumper.default.svc:80/", "is an address of a cluster"),
+        ("http://127.0.0.1:9000/svc", ""),
+        ("https://collector.example.com/a.svc", ""),
+    ],
+)
+def test_a_logger_sends_nothing_into_a_cluster(url: str, said: str) -> None:
+    text = service(MODEL, f"logger: {{mode: all, url: '{url}'}}")
+    assert found(text, "Knative") == []
+    assert [said in one.message for one in found(text)] == ([True] if said else [])
+
+
 def test_a_transformer_in_the_predictors_pod_is_refused_and_a_helper_named() -> None:
     transformer, helper = "{name: transformer-container, image: x}", "{name: agent, image: x}"
     for model in (MODEL, "containers: [{name: kserve-container, command: [python, -m, ours]}, OTHER]"):

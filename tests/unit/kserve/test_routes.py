@@ -140,6 +140,23 @@ def test_the_outputs_that_are_asked_for_are_sent() -> None:
     assert (said.status, said.error) == (400, "the model has no output 'middle'; it answers 'low', 'high'")
 
 
+def test_another_name_of_the_model_is_answered_to_on_every_route() -> None:
+    late = app([1, 2], alias="spät/1")
+    matrix = {"inputs": [{"name": "x", "shape": [2, 1], "datatype": "FP64", "data": [1, 2]}]}
+    for path, body in (
+        ("/v1/models/spät/1:predict", {"instances": [[1], [2]]}),
+        ("/v2/models/spät/1/infer", matrix),
+        ("/v2/models/spät/1/versions/3/infer", matrix),
+    ):
+        assert ask(late, path, body).status == 200, path
+    for path in ("/v2/models/spät/1", "/v2/models/spät/1/ready", "/v1/models/spät/1"):
+        assert get(late, path).json["name"] == "late"
+    for path in ("/v1/models/spät/12:predict", "/v1/models/spät:predict", "/v1/models/other:predict"):
+        assert ask(late, path, {"instances": [[1]]}).status == 404
+    assert ask(late, "/v2/repository/models/spät/1/unload", {}).status == 200
+    assert ask(late, "/v1/models/late:predict", {"instances": [[1]]}).status == 404, "it is the same model"
+
+
 def test_an_output_without_a_name_may_be_asked_for_as_kserves_servers_call_it() -> None:
     late = app([1, 2])
     matrix = {"inputs": [{"name": "x", "shape": [2, 1], "datatype": "FP64", "data": [1, 2]}]}

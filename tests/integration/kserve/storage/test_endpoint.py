@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -129,3 +130,15 @@ def test_lint_says_what_an_address_means_here(project: Any) -> None:
     assert said("dvc://models/late", "standard") == [
         "error 8 dvc: is this project's own; no cluster fetches it"
     ]
+
+
+def test_storage_names_a_bucket_and_a_secret_of_a_cluster(
+    apply: Callable[..., Any], samples: Any, s3: Path, rows: Any
+) -> None:
+    shutil.copytree(samples["1"].folder, s3 / "sklearn")
+    storage = "storage: {key: localS3, path: sklearn, parameters: {bucket: models}}"
+    made = apply("", FILE.replace('storageUri: "URI"', storage))
+    assert made.ready
+    assert made.storage_uri == "s3://models/sklearn"
+    assert any("storage.key names a secret of the cluster" in note for note in made.message.split("; "))
+    assert len(made.predict(rows).predictions) == len(rows)
