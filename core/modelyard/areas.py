@@ -347,6 +347,15 @@ class Endpoints(Area):
         """The last lines of its log, oldest first."""
         return self._yard.server.logs(name, lines=lines)
 
+    def access_log(self, name: str, *, lines: int = 100) -> Iterator[str]:
+        """The last requests that it got, oldest first: one JSON object a line.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+            UsageError: `no-access-log`: requests are not logged.
+        """
+        return self._yard.server.access_log(name, lines=lines)
+
     def explain(self, name: str) -> Explanation:
         """The endpoint with its processes, events, and the last log lines of revisions that failed.
 

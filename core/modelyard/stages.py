@@ -452,6 +452,15 @@ class Server(Protocol):
     def logs(self, name: str, *, lines: int = 100) -> Iterator[str]:
         """The last lines that the endpoint and its models wrote, oldest first."""
 
+    def access_log(self, name: str, *, lines: int = 100) -> Iterator[str]:
+        """The last requests that the endpoint got, oldest first: one JSON object a line, with at least
+        `time`, `method`, `path` (without query), `status` and `request_id`. No line holds a secret.
+
+        Raises:
+            NotFoundError: `endpoint-not-found`.
+            UsageError: `no-access-log`: requests are not logged.
+        """
+
     def explain(self, name: str) -> Explanation:
         """The endpoint with everything that helps to see why it is not as it should be: processes, the last
         events, and the last log lines of revisions that failed. All of it is bounded.

@@ -12,11 +12,12 @@ from modelyard.records import RequestStats
 _SECONDS = 5.0
 
 
-def asked(connect: Callable[[], socket.socket], target: str = "/metrics") -> str:
+def asked(connect: Callable[[], socket.socket], target: str = "/metrics", method: str = "GET") -> str:
     """The exposition of one process, or another of its texts.
 
     Args:
         connect: opens a connection to where it listens.
+        target, method: what it is asked.
 
     Raises:
         OSError: it does not answer, or not with an exposition.
@@ -25,7 +26,7 @@ def asked(connect: Callable[[], socket.socket], target: str = "/metrics") -> str
     connection.sock = connect()
     try:
         connection.sock.settimeout(_SECONDS)
-        connection.request("GET", target, headers={"Connection": "close"})
+        connection.request(method, target, headers={"Connection": "close"})
         answer = connection.getresponse()
         body = answer.read().decode()
     except http.client.HTTPException as fault:

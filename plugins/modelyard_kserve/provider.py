@@ -27,8 +27,8 @@ from modelyard_kserve import revising
 from modelyard_kserve.config import KserveSettings
 from modelyard_kserve.counted import by_envoy
 from modelyard_kserve.lint import lint, mode_named
+from modelyard_kserve.local import access_log, tokens, told
 from modelyard_kserve.local import desired as states
-from modelyard_kserve.local import tokens, told
 from modelyard_kserve.local.addresses import cluster_of
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.conditions import events
@@ -76,6 +76,18 @@ class KserveServer:
         """See `Server.logs`."""
         self._desired(name)
         return self._context.services.logs(f"endpoint-{name}", lines=lines)
+
+    def access_log(self, name: str, *, lines: int = 100) -> Iterator[str]:
+        """See `Server.access_log`; Envoy writes it."""
+        self._desired(name)
+        file = self._context.state.parent / "logs" / access_log.FILE
+        if not self._settings.access_log and not file.exists():
+            raise UsageError(
+                "no-access-log",
+                "requests are not logged here",
+                "[providers.kserve] access_log = true in modelyard.toml, then modelyard up",
+            )
+        return iter(access_log.lines(file, name, lines))
 
     def explain(self, name: str) -> Explanation:
         """See `Server.explain`."""
@@ -348,6 +360,7 @@ class KserveServer:
         argv = [sys.executable, "-m", "modelyard_kserve.local.controller"]
         argv += ["--state", str(state), "--port", "{port}", "--root", str(self._context.root)]
         argv += ["--logs", str(state.parent / "logs")]
+        argv += ["--access-log"] if self._settings.access_log else []
         self._say_sink()
         return ServiceSpec(name=SERVICE, argv=tuple(argv), health="/healthz", adopts=True)
 

@@ -267,14 +267,21 @@ def traffic(session: Session, name: str, canary: int) -> None:
 @endpoints.command()
 @click.argument("name")
 @click.option("-n", "--lines", default=100, show_default=True, help="How many lines.")
+@click.option("--access", is_flag=True, help="The requests that it got, instead: JSON, one a line.")
 @json_option
-def logs(session: Session, name: str, lines: int) -> None:
+def logs(session: Session, name: str, lines: int, access: bool) -> None:
     """What the endpoint and its models wrote.
 
     \b
     Example:
       modelyard endpoints logs late-flights
+      modelyard endpoints logs late-flights --access -n 1000 | jq 'select(.status >= 500)'
     """
+    if access:
+        requests = list(session.yard.endpoints.access_log(name, lines=lines))
+        told = {"name": name, "requests": [json.loads(line) for line in requests]}
+        session.show(told, lambda: click.echo("\n".join(requests), nl=bool(requests)))
+        return
     written = list(session.yard.endpoints.logs(name, lines=lines))
     session.show({"name": name, "lines": written}, lambda: click.echo("\n".join(written)))
 

@@ -512,6 +512,21 @@ class ServingSuite(StageSuite):
             "log lines are texts without line ends"
         )
 
+    def test_the_access_log_is_bounded(self, server: Server, endpoint: Endpoint) -> None:
+        """JSON objects, at most as many as asked for; or it says that requests are not logged."""
+        for _ in range(3):
+            endpoint.predict(list(ROWS))
+        code, lines = "no-access-log", []
+        try:
+            lines = list(server.access_log(endpoint.name, lines=2))
+        except UsageError as fault:
+            code = fault.code
+        assert code == "no-access-log", f"the code is no-access-log, not {code}"
+        assert len(lines) <= 2, f"two lines were asked for, not {len(lines)}"
+        for line in lines:
+            missing = {"time", "method", "path", "status", "request_id"} - json.loads(line).keys()
+            assert not missing, f"a line of the access log lacks {sorted(missing)}"
+
     @pytest.mark.usefixtures("endpoint")
     def test_services_are_those_of_the_endpoints(self, server: Server) -> None:
         """`modelyard up` starts them; their names are unique."""

@@ -85,6 +85,15 @@ class ClusterServer:
         seen = self._seen(name)
         return explanation(self._target.cluster, seen, self._endpoint(seen))
 
+    def access_log(self, name: str, *, lines: int = 100) -> Iterator[str]:  # noqa: ARG002
+        """See `Server.access_log`; a cluster's gateway has its own."""
+        self._seen(name)
+        raise UsageError(
+            "no-access-log",
+            f"requests to '{name}' are not logged by us: on {self._target.name} that is the gateway's part",
+            "ask the cluster's administrator, or for Knative see logging.enable-request-log",
+        )
+
     def token(self, name: str, *, anew: bool = False) -> str:  # noqa: ARG002
         """See `Server.token`; a cluster's gateway has its own ways."""
         self._seen(name)

@@ -49,6 +49,14 @@ class Admin:
         pattern = r"^cluster\..*\.upstream_rq_(time|\d+)$"
         return self.get(f"/stats/prometheus?filter={quote(pattern, safe='')}")
 
+    def reopen_logs(self) -> None:
+        """Let it open its access log anew, soon.
+
+        Raises:
+            OSError: nobody answers.
+        """
+        asked(self._connect, "/reopen_logs", "POST")
+
     def clusters(self) -> set[str]:
         """The clusters that can be routed to.
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from modelyard.errors import CorruptStateError
 from modelyard.processes import child_env
 from modelyard.state import read_json, write_json
+from modelyard_kserve.local import access_log, envoy, logs, pages
 from modelyard_kserve.local import desired as states
-from modelyard_kserve.local import envoy, logs, pages
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.children import Child, end_strays
 from modelyard_kserve.local.deaths import Deaths
@@ -36,6 +36,8 @@ from modelyard_kserve.local.service import Service
 #: Seconds between two looks at everything: while something is under way, and otherwise. Who changes a file or
 #: waits for a model rings.
 _LOOK_EVERY, _LOOK_SETTLED = 0.05, 0.5
+#: Milliseconds after which Envoy writes what it has to log.
+_WRITTEN_WITHIN = 1000
 #: Seconds between two looks which revisions are idle.
 _COUNT_EVERY = 1.0
 #: The bell, and where our pages are.
@@ -50,12 +52,16 @@ class Controller:
         port: where callers come.
         log_folder: where everybody writes.
         root: the project's folder.
+        log_requests: whether there is an access log.
     """
 
-    def __init__(self, state: Path, port: int, log_folder: Path, root: Path) -> None:
+    def __init__(
+        self, state: Path, port: int, log_folder: Path, root: Path, *, log_requests: bool = False
+    ) -> None:
         self._state, self._endpoints, self._run = state, state / "endpoints", _private_folder(state)
         self._port = port
         self._places = Places(self._run, log_folder, root, port)
+        self._logs_requests, self._requests = log_requests, log_folder / access_log.FILE
         self._admin = Admin(self._run / "admin.sock")
         self._envoy = Child(self._run / "envoy.json", log_folder / "serving.log", root)
         self._activator = Child(self._run / "activator.json", log_folder / "serving.log", root)
@@ -65,7 +71,7 @@ class Controller:
         self._deleted: list[Service] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._routing: envoy.Routing | None = None
-        self._routes_written = False
+        self._routes_written = self._listener_written = False
         self._board: object = None
         self._graphs: object = None
         self._said = ""
@@ -219,13 +225,31 @@ class Controller:
         return False
 
     async def _keep_envoy(self) -> None:
-        if self._routing is None or await self._lives(self._envoy, str(self._port), "admin.sock"):
+        if self._routing is None:
+            return
+        if await self._lives(self._envoy, str(self._port), "admin.sock"):
+            if not self._listener_written:  # the controller before us may have wanted another access log
+                envoy.write_listener(self._routing, self._access_log())
+                self._listener_written = True
             return
         if not (self._run / "activator.sock").exists():
             return  # who asks for a model that sleeps must find somebody
-        bootstrap = envoy.write_first(self._routing, self._run / "admin.sock")
+        bootstrap = envoy.write_first(self._routing, self._run / "admin.sock", self._access_log())
+        self._listener_written = True
         argv = [envoy.program(), "-c", str(bootstrap), "--log-level", "warn", "--disable-hot-restart"]
-        self._envoy.start([*argv, "--concurrency", "1"], child_env(), str(self._port))
+        argv += ["--concurrency", "1", "--file-flush-interval-msec", str(_WRITTEN_WITHIN)]
+        self._envoy.start(argv, child_env(), str(self._port))
+
+    def _access_log(self) -> Path | None:
+        """Where Envoy logs requests, if it shall and can."""
+        if not self._logs_requests:
+            return None
+        if access_log.writable(self._requests):
+            return self._requests
+        self._logs_requests = False
+        with contextlib.suppress(OSError):
+            print(f"controller: {self._requests} can't be opened, so requests are not logged", flush=True)
+        return None
 
     async def _keep_activator(self) -> None:
         if await self._lives(self._activator, "1", "activator.sock"):
@@ -281,6 +305,8 @@ class Controller:
         while True:
             await asyncio.sleep(_COUNT_EVERY)
             await asyncio.to_thread(logs.bound, self._places.logs)
+            if self._logs_requests and self._listener_written:
+                await asyncio.to_thread(access_log.turn_over, self._requests, self._admin.reopen_logs)
             if any(service.moves for service in self._services.values()):
                 pattern = r"^cluster\..*\.upstream_rq_(total|active)$"
                 with contextlib.suppress(OSError):
@@ -322,8 +348,10 @@ def main() -> int:
     options.add_argument("--port", type=int, required=True)
     for name in ("state", "logs", "root"):
         options.add_argument(f"--{name}", type=Path, required=True)
+    options.add_argument("--access-log", action="store_true", help="log requests")
     given = options.parse_args()
-    asyncio.run(_until_told(Controller(given.state, given.port, given.logs, given.root)))
+    controller = Controller(given.state, given.port, given.logs, given.root, log_requests=given.access_log)
+    asyncio.run(_until_told(controller))
     return 0
 
 

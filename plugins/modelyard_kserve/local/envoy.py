@@ -17,7 +17,7 @@ from typing import Any
 
 from modelyard.errors import MissingRequirementError
 from modelyard.state import write_json
-from modelyard_kserve.local import grpc_routes
+from modelyard_kserve.local import access_log, grpc_routes
 from modelyard_kserve.local.activator import CLUSTER_HEADER
 from modelyard_kserve.local.addresses import Inner, Route, Share
 from modelyard_kserve.local.grpc_status import SERVICE
@@ -124,15 +124,21 @@ def write_routes(routing: Routing) -> None:
     _replace(routing.folder / "rds.json", _routes(routing))
 
 
-def write_first(routing: Routing, admin: Path) -> Path:
+def write_listener(routing: Routing, requests: Path | None) -> None:
+    """Write where callers come. `requests` is the access log; None: there is none."""
+    _replace(routing.folder / "lds.json", [_listener(routing, requests)])
+
+
+def write_first(routing: Routing, admin: Path, requests: Path | None = None) -> Path:
     """Write everything that Envoy starts with; returns the file for `envoy -c`.
 
     Args:
         admin: the socket on which Envoy answers about itself.
+        requests: see `write_listener`.
     """
     write_clusters(routing)
     write_routes(routing)
-    _replace(routing.folder / "lds.json", [_listener(routing)])
+    write_listener(routing, requests)
     bootstrap = routing.folder / "bootstrap.json"
     write_json(
         bootstrap,
@@ -173,8 +179,8 @@ def _watched(folder: Path, place: str) -> dict[str, Any]:
     }
 
 
-def _listener(routing: Routing) -> dict[str, Any]:
-    manager = {
+def _listener(routing: Routing, requests: Path | None) -> dict[str, Any]:
+    manager: dict[str, Any] = {
         "@type": f"{_TYPES}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "serving",
         "codec_type": "AUTO",
@@ -202,6 +208,8 @@ def _listener(routing: Routing) -> dict[str, Any]:
             "mappers": grpc_routes.sentences(_OWN_WORDS["mappers"]),
         },
     }
+    if requests is not None:
+        manager["access_log"] = [access_log.logger(requests)]
     return {
         "@type": f"{_TYPES}.config.listener.v3.Listener",
         "name": "serving",
@@ -265,8 +273,9 @@ def _guarded(route: Route | Inner, prefix: str) -> list[dict[str, Any]]:
         found[0]["match"]["headers"] = [_EXPLAIN]
     if route.token is None:
         return found
-    refusal = {
+    refusal: dict[str, Any] = {
         "match": {"prefix": prefix},
+        "metadata": access_log.belongs(route.path),
         "direct_response": {"status": 401, "body": {"inline_string": _NO_TOKEN}},
         "response_headers_to_add": [_header("www-authenticate", "Bearer")],
     }
@@ -283,6 +292,7 @@ def _guarded(route: Route | Inner, prefix: str) -> list[dict[str, Any]]:
 def _route(route: Route | Inner, prefix: str) -> dict[str, Any]:
     return {
         "match": {"prefix": prefix},
+        "metadata": access_log.belongs(route.path),
         "route": {
             "weighted_clusters": {
                 "clusters": [_weighted(share) for share in route.shares],

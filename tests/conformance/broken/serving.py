@@ -111,6 +111,11 @@ class LimitsNothing(MemoryServer):
         return super().logs(name, lines=1000)
 
 
+class LogsEveryRequest(MemoryServer):
+    def access_log(self, name: str, *, lines: int = 100) -> Iterator[str]:
+        return iter(["{}"] * 3)
+
+
 class FindsNothing(MemoryServer):
     def lint(self, *_: Any, **__: Any) -> list[Finding]:
         return []
@@ -136,6 +141,7 @@ CAUGHT_BY = {
     LogsNothing: "test_an_answer_is_logged_as_two_events",
     KeepsAnsweringWhenDeleted: "test_endpoints_are_listed_by_name_until_they_are_deleted",
     LimitsNothing: "test_the_log_is_bounded",
+    LogsEveryRequest: "test_the_access_log_is_bounded",
     FindsNothing: "test_what_is_wrong_in_a_file_is_found_without_applying_it",
     ForgetsWhatHappened: "test_a_revision_that_fails_is_explained",
     KnowsNoConditions: "test_conditions_say_what_is_so",

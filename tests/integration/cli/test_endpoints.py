@@ -420,3 +420,4 @@ def test_a_token_is_sent_by_itself_and_printed_by_one_command_alone(project: Pat
     assert token not in applied.stdout + asked.stdout
     assert modelyard("token", "closed", "--new", cwd=project).stdout.strip() != token
     assert "[no-token]" in modelyard("token", "sunny", cwd=project, status=2).stderr
+    assert "[no-access-log]" in modelyard("logs", "sunny", "--access", cwd=project, status=2).stderr

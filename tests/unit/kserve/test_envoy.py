@@ -104,7 +104,7 @@ def test_components_come_before_their_predictor_which_has_addresses_of_its_own(t
 
 
 @pytest.mark.parametrize(
-    "kind", ["endpoints", "none", "guarded", "closed", "components", "guarded components"]
+    "kind", ["endpoints", "none", "guarded", "closed", "components", "guarded components", "logged"]
 )
 def test_envoy_takes_the_configuration(tmp_path: Path, kind: str) -> None:
     made = {
@@ -114,8 +114,10 @@ def test_envoy_takes_the_configuration(tmp_path: Path, kind: str) -> None:
         "closed": guarded(tmp_path, ""),
         "components": with_components(tmp_path),
         "guarded components": with_components(tmp_path, "geheim"),
+        "logged": guarded(tmp_path, "geheim"),
     }[kind]
-    bootstrap = envoy.write_first(made, tmp_path / "admin.sock")
+    requests = tmp_path / "100%25 access.log" if kind == "logged" else None
+    bootstrap = envoy.write_first(made, tmp_path / "admin.sock", requests)
     command = [envoy.program(), "--mode", "validate", "-c", str(bootstrap), "--log-level", "warn"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -126,6 +126,11 @@ class MemoryServer:
         log = self._log(name)
         return iter(log.read_text(encoding="utf-8").splitlines()[-lines:] if log.exists() else [])
 
+    def access_log(self, name: str, *, lines: int = 100) -> Iterator[str]:  # noqa: ARG002
+        """See `Server.access_log`; it keeps none."""
+        self._read(name)
+        raise UsageError("no-access-log", "requests are not logged here", "this server is for tests")
+
     def token(self, name: str, *, anew: bool = False) -> str:  # noqa: ARG002
         """See `Server.token`; it never asks for one."""
         self._read(name)
