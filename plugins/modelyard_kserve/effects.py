@@ -275,8 +275,6 @@ def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[S
         place = (*at, "modelFormat", "name") if name == "model" else at
         hint = "or serve it by a class of the project: containers with a command"
         yield Said(place, f"{format_!r} is not served here; known: {', '.join(FORMATS)}", hint=hint)
-    elif model.get("runtime"):
-        yield reasons.runtime((*at, "runtime"), model["runtime"], format_)
     if named_in(model.get("args"))[1]:
         yield ignored((*at, "args"))
     yield from _storage_locally(at, model)
@@ -302,11 +300,8 @@ def _runtime(
         return None, [Said((*at, "runtime"), str(fault))]
     if not model.get("runtime"):
         return None, []
-    ours = "what loads its format here does it instead"
-    if runtime is None:
-        return None, [Said((*at, "runtime"), f"{model['runtime']!r:.80} is not known here: {ours}", "info")]
-    message = f"{model['runtime']!r:.80} has no command of this machine: {ours}"
-    return None, [Said((*at, "runtime"), message, "warning")]
+    place, format_ = (*at, "runtime"), model["modelFormat"]["name"]
+    return None, [reasons.runtime(place, model["runtime"], format_, known=runtime is not None)]
 
 
 def _run_locally(at: Place, model: Mapping[str, Any]) -> Iterator[Said]:

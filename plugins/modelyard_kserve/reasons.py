@@ -77,10 +77,18 @@ def logger(at: Place, said: Mapping[str, Any]) -> Iterator[Said]:
         yield Said((*at, "url"), "is an address of a cluster, which is not here", "warning", hint)
 
 
-def runtime(at: Place, name: str, format_: str) -> Said:
-    """About the (Cluster)ServingRuntime that a model names."""
-    message = f"is not used here: '{format_}' is served by this project's own server, not by '{name:.60}'"
-    return Said(at, message, "info")
+def runtime(at: Place, name: str, format_: str, *, known: bool) -> Said:
+    """About the (Cluster)ServingRuntime that a model names, which runs nothing here.
+
+    Args:
+        at: where it is named.
+        name, format_: of the runtime, and of the model.
+        known: its document is there, without a command of this machine.
+    """
+    ours = f"'{format_}' is served by this project's own server"
+    if known:
+        return Said(at, f"'{name:.60}' has no command of this machine: {ours}", "warning")
+    return Said(at, f"'{name:.60}' is not known here: {ours}", "info")
 
 
 def beside(at: Place, containers: Collection[Mapping[str, Any]], main: int | None) -> Iterator[Said]:
@@ -104,7 +112,6 @@ def beside(at: Place, containers: Collection[Mapping[str, Any]], main: int | Non
 
 #: Kinds of KServe's that are not for the processes of one machine: why, and what is.
 _KINDS = {
-    "ServingRuntime": ("an image to run models in; here each format has a server of this project", ""),
     "TrainedModel": (
         "a model loaded into another service's server",
         "write an InferenceService for it: it shares its imports with the others",

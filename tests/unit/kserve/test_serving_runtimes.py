@@ -167,7 +167,7 @@ IMAGE = [{"name": "kserve-container", "image": "x"}]
             "local",
             [
                 ("warning", "spec.containers", "run nothing here: none is a command of this machine"),
-                ("warning", RUNTIME, "'a' has no command of this machine: what loads"),
+                ("warning", RUNTIME, "'a' has no command of this machine: 'sklearn' is served"),
             ],
         ),
         ([runtime("a", {"name": "sklearn"}, containers=IMAGE)], model("sklearn", runtime="a"), "Knative", []),
