@@ -101,7 +101,7 @@ def test_another_name_of_the_model_is_read(args: str) -> None:
 def test_a_runtime_is_named_and_another_server_answers() -> None:
     one = only(service(MODEL[:-1] + ", runtime: kserve-mlserver}"))
     assert (one.level, one.field) == ("info", "spec.predictor.model.runtime")
-    assert "not by 'kserve-mlserver'" in one.message
+    assert one.message.startswith("'kserve-mlserver' is not known here: 'sklearn' is served")
 
 
 def test_a_format_without_a_server_says_what_else_can_be_done() -> None:
@@ -264,13 +264,6 @@ spec:
   inferenceService: many
   model: {framework: sklearn, storageUri: "gs://models/first", memory: 256Mi}
 """
-RUNTIME = """\
-apiVersion: serving.kserve.io/v1alpha1
-kind: ServingRuntime
-metadata: {name: ours}
-spec:
-  containers: [{name: kserve-container, image: ours}]
-"""
 LARGE = """\
 apiVersion: serving.kserve.io/v1alpha2
 kind: LLMInferenceService
@@ -283,7 +276,6 @@ spec: {model: {uri: "hf://meta-llama/Llama-2-7b-hf"}}
     ("text", "what"),
     [
         (TRAINED, "a model loaded into another service's server"),
-        (RUNTIME, "an image to run models in"),
         (LARGE, "a large language model on several pods"),
         (LARGE.replace("LLMInferenceService", "ClusterStorageContainer"), "what fetches models into pods"),
         (LARGE.replace("LLMInferenceService", "LocalModelCache"), "models on the disks of a cluster's nodes"),
