@@ -16,7 +16,7 @@ import pytest
 
 from modelyard.processes import child_env
 
-PAGE = Path(__file__).parents[3] / "tutorials" / "how-to" / "serve-and-watch.md"
+PAGE = Path(__file__).parents[3] / "tutorials" / "how-to" / "ask.md"
 ROWS = [[20.5, 0], [-4.0, 2]]
 
 
