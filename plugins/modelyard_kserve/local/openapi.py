@@ -38,8 +38,9 @@ _IDENTITY = {
     "X-Request-Id": "The caller's, or one that was made: the key of the prediction.",
 }
 _ABOUT = """\
-The endpoint by V1 and V2 (Open Inference Protocol). gRPC is on the same port. A path asked with another
-method than its own is a 405. Whatever is refused is `{"error": "one sentence"}`."""
+The endpoint by V1 and V2 (Open Inference Protocol); gRPC is on the same port. Whatever is refused is
+`{"error": "one sentence"}`."""
+_METHODS = " A path asked with another method than its own is a 405."
 _BINARY = f"""\
 Tensors are JSON, or bytes behind it (V2's binary tensor extension). `{_JSON_LENGTH}` says how long
 the JSON is, `parameters.binary_data_size` of an input how many bytes are its own. `binary_data_output` in the
@@ -84,7 +85,9 @@ def of_model(
         **_v2_paths(versioned, of_version, "_version"),
         **_repository_paths([model_name]),
     }
-    return _document(name, version, paths, schemas)
+    made = _document(name, version, paths, schemas)
+    made["info"]["description"] += _METHODS
+    return made
 
 
 def of_classes(

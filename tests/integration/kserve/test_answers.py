@@ -249,6 +249,7 @@ def test_a_page_shows_people_what_answers_here(steady: Endpoint) -> None:
     connection.close()
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert f"<td>{steady.revisions[0].name}</td><td>{NAME}/1</td><td>100 %</td><td>ready</td>" in text
+    assert f'<a href="{parts.path}/openapi.json">OpenAPI</a>' in text
 
 
 @pytest.mark.parametrize("port", ["", ":8080"])

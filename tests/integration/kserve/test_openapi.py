@@ -69,6 +69,31 @@ def endpoint(request: pytest.FixtureRequest, project: Any, folders: dict[str, Pa
     return made
 
 
+#: A class that takes whatever the protocols let through.
+OURS = """
+from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
+
+
+class Counts(Model):
+    def predict(self, payload, headers=None):
+        if isinstance(payload, InferRequest):
+            count = InferOutput("count", [1], "INT64", [len(payload.inputs)])
+            return InferResponse(payload.id or "", self.name, [count])
+        return {"predictions": [len(payload)]}
+
+    def explain(self, payload, headers=None):
+        return {"explanations": sorted(payload)}
+
+    async def get_input_types(self):
+        return [{"name": "anything", "datatype": "FP32", "shape": [-1]}]
+
+
+model = Counts("counts")
+model.ready = True
+ModelServer().start([model])
+"""
+
+
 def post(endpoint: Endpoint, path: str, body: Any) -> tuple[int, Any]:
     parts = urlsplit(endpoint.url or "")
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
@@ -98,7 +123,7 @@ def asked(document: str, url: str, folder: Path, *options: str) -> subprocess.Co
     command += ["--url", url, "--phases", "examples,coverage,fuzzing", "--checks", ",".join(CHECKS)]
     command += ["--seed", "7", "--max-examples", "10", "--generation-database", "none"]
     command += ["--no-color", "--suppress-health-check", "all", *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150, check=False)
 
 
 @pytest.mark.slow
@@ -111,6 +136,28 @@ def test_schemathesis_finds_nothing_else_than_the_document_says(endpoint: Endpoi
         assert f"Selected: {operations}" in done.stdout
         assert f"Tested: {operations.partition('/')[0]}" in done.stdout
     assert post(endpoint, f"/v2/repository/models/{endpoint.name}/load", {})[0] == 200
+
+
+@pytest.mark.slow
+def test_nor_does_it_find_anything_in_a_class_of_ones_own(project: Any, tmp_path: Path) -> None:
+    (project.context.root / "counts.py").write_text(OURS)
+    container = {"name": "kserve-container", "image": "ours:1", "command": ["python", "-m", "counts"]}
+    content = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "counts"},
+        "spec": {"predictor": {"containers": [container]}},
+    }
+    file = project.context.root / "counts.yaml"
+    file.write_text(json.dumps(content))
+    url = str(project.server.apply(file).url)
+    done = asked(f"{url}/openapi.json", url, tmp_path)
+    assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-5000:]
+    assert "Tested: 13" in done.stdout
+    _, _, document = got(project.server.get("counts"), "/openapi.json")
+    (example,) = document["components"]["schemas"]["InferenceRequest"]["examples"]
+    status, said = post(project.server.get("counts"), "/v2/models/counts/infer", example)
+    assert (status, said["outputs"][0]["data"]) == (200, [1])
 
 
 def test_a_document_that_promises_too_much_is_found_out(endpoint: Endpoint, tmp_path: Path) -> None:
