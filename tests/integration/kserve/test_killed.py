@@ -272,8 +272,9 @@ def test_down_ends_what_loads_for_minutes_though_it_does_not_want_to(
     project.server.apply(file, wait=False)
     log = project.context.state.parent / "logs" / "endpoint-minutes.log"
     assert within(30, lambda: log.exists() and "it begins to load" in log.read_text())
-    assert within(30, lambda: len(project.family("program")) == 1)
-    (program_server,) = project.family("program")
+    observed = project.folder("program") / "observed.json"
+    assert within(30, lambda: observed.exists() and project.model_servers("program") != {})
+    (program_server,) = project.model_servers("program").values()
     assert within(30, lambda: program_server.children() != [])
     everything = {*project.everything(), *program_server.children(recursive=True)}
     began = time.monotonic()
