@@ -93,7 +93,7 @@ def answers_anew(asking: Any, version: str) -> Callable[[], bool]:
 
 def replaced(project: Any, pid: int) -> Callable[[], bool]:
     """Whether another process than this one serves `again`."""
-    return lambda: [process.pid for process in project.family("again")] not in ([], [pid])
+    return lambda: [one.pid for one in project.model_servers("again").values()] not in ([], [pid])
 
 
 # -- while it imports, while it rolls out -----------------------------------------------------
@@ -220,12 +220,12 @@ def test_one_that_is_killed_again_and_again_is_started_later_each_time(
     made = project.apply("again", V1)
     pauses = []
     for _ in range(4):
-        (before,) = project.family("again")
+        before = project.model_servers("again")[1]
         began = time.monotonic()
         before.kill()
         assert within(30, replaced(project, before.pid))
         pauses.append(time.monotonic() - began)
-        assert within(30, lambda: project.server.get("again").ready)
+        assert within(30, lambda: project.model_servers("again") and project.server.get("again").ready)
     assert pauses[0] < 3 <= pauses[2]
     assert pauses[3] >= 10
     assert made.predict(rows).version == "1"
@@ -272,8 +272,9 @@ def test_down_ends_what_loads_for_minutes_though_it_does_not_want_to(
     project.server.apply(file, wait=False)
     log = project.context.state.parent / "logs" / "endpoint-minutes.log"
     assert within(30, lambda: log.exists() and "it begins to load" in log.read_text())
-    assert within(30, lambda: len(project.family("program")) == 1)
-    (program_server,) = project.family("program")
+    observed = project.folder("program") / "observed.json"
+    assert within(30, lambda: observed.exists() and project.model_servers("program") != {})
+    (program_server,) = project.model_servers("program").values()
     assert within(30, lambda: program_server.children() != [])
     everything = {*project.everything(), *program_server.children(recursive=True)}
     began = time.monotonic()

@@ -154,7 +154,7 @@ def test_a_program_that_is_killed_is_started_again_with_the_same_model(
     endpoint = apply(RUNTIME, service("back", folder))
     (before,) = project.family("back")
     before.kill()
-    assert within(20, lambda: [p.pid for p in project.family("back")] not in ([], [before.pid]))
+    assert within(20, lambda: project.model_servers("back").get(1, before) != before)
     assert within(20, lambda: project.server.get("back").ready)
     assert ask(endpoint)["files"] == ["weights"]
     project.down()
