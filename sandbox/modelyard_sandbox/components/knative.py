@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from modelyard.components import Component, Manifest, Port, Release, Site, Visit
+from modelyard.kube import ApiFault
 
 #: Host names of models end in this; browsers and curl resolve *.localhost to 127.0.0.1.
 DOMAIN = "modelyard.localhost"
@@ -131,14 +132,21 @@ def _image(upstream: str, site: Site) -> str:
 
 
 def _probe(visit: Visit) -> str | None:
-    """The webhook takes a Service; the gateway answers."""
+    """The webhooks take a Service; the gateway answers."""
     trial = {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
         "metadata": {"name": "modelyard-trial", "namespace": "default"},
         "spec": {"template": {"spec": {"containers": [{"image": "dev.local/none:1"}]}}},
     }
-    visit.cluster.create(trial, dry_run=True)
+    try:
+        visit.cluster.create(trial, dry_run=True)
+    except ApiFault as fault:
+        # There is nothing wrong with it: for a moment only the webhook that judges is registered, and not
+        # yet the one that fills in what is judged.
+        if "denied the request" not in fault.message:
+            raise
+        return f"its webhook that fills in defaults ({fault.message.rpartition('denied the request: ')[2]})"
     status, _ = visit.get("gateway", "/", headers={"Host": f"nobody.{DOMAIN}"})
     return None if status == 404 else f"Kourier on its port (it answers {status or 'nothing'})"
 
