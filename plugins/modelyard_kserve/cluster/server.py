@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from modelyard.errors import ModelyardError
+from modelyard.processes import child_env
 from modelyard_kserve.cluster.termination import HOPELESS, say
 from modelyard_kserve.local import signature
 from modelyard_kserve.local.http_server import HttpServer
@@ -78,6 +79,7 @@ def _id_of(request: Request) -> dict[str, str]:
 
 def main() -> int:
     """Load the model, then serve until told to stop; one that can't be loaded is a sentence and status 3."""
+    os.environ.update(child_env())  # libraries that models need report home as well
     options = argparse.ArgumentParser(prog="server")
     options.add_argument("--model_name", required=True)
     options.add_argument("--model_dir", type=Path, required=True)

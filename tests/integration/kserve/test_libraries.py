@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -194,6 +195,8 @@ def test_an_onnx_graph_has_its_inputs_and_outputs_by_name(
         {"name": name, "datatype": "FP32", "shape": [-1, 2]} for name in ("left", "right")
     ]
     assert [one["datatype"] for one in described["outputs"]] == ["FP32", "BOOL"]
+    reports = Path(os.environ["XDG_CACHE_HOME"]) / "Microsoft"
+    assert not reports.exists(), "ONNX Runtime keeps there what it tells its makers, unless it is told not to"
 
 
 @pytest.mark.parametrize(
