@@ -338,11 +338,11 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sample]:
     return made
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def new_project(
     samples: dict[str, Sample], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Project]]:
-    """Makes a project that knows late-flights/1 and /2; everything is ended afterwards."""
+    """Makes a project that knows late-flights/1 and /2; it is ended with the file: idle ones cost, too."""
     made: list[Project] = []
 
     def make(root: Path | None = None, **settings: Any) -> Project:
