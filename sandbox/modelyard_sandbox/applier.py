@@ -222,7 +222,7 @@ class Applier:
 
     def record(self, component: str, version: str, applied: list[Applied]) -> None:
         """Write the inventory of a component."""
-        self._cluster.apply(
+        self._apply_one(
             {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
@@ -235,7 +235,8 @@ class Applier:
                     "version": version,
                     "objects": json.dumps([a.to_json() for a in sorted(applied, key=lambda a: a.ref)]),
                 },
-            }
+            },
+            lambda _: None,
         )
 
     def forget(self, component: str) -> None:

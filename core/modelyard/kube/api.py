@@ -70,11 +70,12 @@ class ApiFault(EnvironmentFault):
 
     @property
     def passes(self) -> bool:
-        """Whether the same request may succeed in a moment: overload, a webhook that starts, a kind
-        that was just defined."""
+        """Whether the same request may succeed in a moment: overload, a disk that is too slow for etcd, a
+        webhook that starts, a kind that was just defined."""
         said = self.message
         webhook = "failed calling webhook" in said or "conversion webhook" in said
         starts = any(word in said for word in ("no endpoints available", "connection refused", "EOF"))
+        starts = starts or "etcdserver: request timed out" in said or "etcdserver: leader changed" in said
         if self.status == 403:
             return "being terminated" in said  # a namespace of the same name is still going away
         return self.status in (0, 429, 503, 504) or (self.status == 500 and (webhook or starts))
