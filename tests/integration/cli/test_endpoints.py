@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.programs import answering
 
 from modelyard.testing.models import save_mlflow_folder
 
@@ -44,24 +45,7 @@ spec:
   containers:
   - {name: kserve-container, command: [python, echo.py], args: ["--model_name={{.Name}}"]}
 """
-ECHO = """
-import http.server, json, os, sys
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.answer({"ready": True})
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        self.answer({"predictions": sys.argv[1:]})
-    def answer(self, value):
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-"""
+ECHO = answering('{"predictions": sys.argv[1:]}')
 GRAPH = """apiVersion: serving.kserve.io/v1alpha1
 kind: InferenceGraph
 metadata: {name: both}

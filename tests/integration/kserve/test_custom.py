@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.integration.programs import answering
 
 from modelyard.errors import ModelyardError
 
@@ -81,24 +82,7 @@ if __name__ == "__main__":
     ModelServer().start([model])
 """
 #: Speaks V2 without any framework, on the port that Knative names.
-PLAIN = """
-import http.server, json, os, sys
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.answer({"ready": True})
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        self.answer({"said": sys.argv[1:], "tone": os.environ.get("TONE")})
-    def answer(self, value):
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-"""
+PLAIN = answering('{"said": sys.argv[1:], "tone": os.environ.get("TONE")}')
 
 
 def apply(project: Any, name: str, container: dict[str, Any]) -> Any:

@@ -8,30 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.programs import answering
 
 from modelyard.errors import ConfigError, ModelyardError
 
 #: Speaks V2 without any framework; says what it was started with.
-PROGRAM = """
-import http.server, json, os, pathlib, sys
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.answer({"ready": True})
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        folder = pathlib.Path(os.environ["MODELS"])
-        told = {name: os.environ.get(name) for name in ("TONE", "PLACE", "LIMIT")}
-        self.answer({"said": sys.argv[1:], "files": sorted(p.name for p in folder.iterdir()), **told})
-    def answer(self, value):
-        body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-"""
+PROGRAM = answering(
+    """{
+        "said": sys.argv[1:],
+        "files": sorted(path.name for path in pathlib.Path(os.environ["MODELS"]).iterdir()),
+        **{name: os.environ.get(name) for name in ("TONE", "PLACE", "LIMIT")},
+    }"""
+)
 RUNTIME = {
     "apiVersion": "serving.kserve.io/v1alpha1",
     "kind": "ServingRuntime",
