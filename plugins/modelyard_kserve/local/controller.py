@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -40,6 +42,8 @@ _LOOK_EVERY, _LOOK_SETTLED = 0.05, 0.5
 _WRITTEN_WITHIN = 1000
 #: Seconds between two looks which revisions are idle.
 _COUNT_EVERY = 1.0
+#: Seconds after which our files look new again: temporary folders are swept of what is some days old.
+_YOUNG_FOR = 3600.0
 #: The bell, and where our pages are.
 _OWN_SOCKETS = (states.BELL, "controller.sock")
 
@@ -301,8 +305,12 @@ class Controller:
         asyncio.get_running_loop().add_reader(bell, rung)
 
     async def _count(self) -> None:
-        """Which revisions answered something lately; and how much was printed."""
+        """Which revisions answered something lately, how much was printed, and that all is in use."""
+        until = 0.0
         while True:
+            if time.monotonic() >= until:
+                await asyncio.to_thread(_make_young, self._run)
+                until = time.monotonic() + _YOUNG_FOR
             await asyncio.sleep(_COUNT_EVERY)
             await asyncio.to_thread(logs.bound, self._places.logs)
             if self._logs_requests and self._listener_written:
@@ -320,6 +328,13 @@ def _exposition(admin: Admin, target: str) -> str:
     with contextlib.suppress(OSError):
         return admin.get(target)
     return ""
+
+
+def _make_young(folder: Path) -> None:
+    """Let the folder, and all in it, be of now."""
+    for path in (folder, *folder.rglob("*")):
+        with contextlib.suppress(OSError):  # files come and go here
+            os.utime(path, follow_symlinks=False)
 
 
 def _private_folder(state: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import shutil
 import socket
 import stat
@@ -149,6 +150,20 @@ def test_a_socket_that_somebody_removed_is_made_again(
     assert within(20, lambda: shares(project.server.get(NAME)) == {"1": 80, "2": 20})
     assert {post(endpoint.url, PREDICT, body)[0] for _ in range(40)} == {200}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_what_is_in_use_is_never_so_old_that_a_temporary_folder_is_swept_of_it(
+    project: Any, endpoint: Endpoint, within: Any
+) -> None:
+    everything = [project.sockets, *project.sockets.rglob("*")]
+    project.kill("controller")
+    long_ago = time.time() - 30 * 86400
+    for path in everything:
+        os.utime(path, (long_ago, long_ago))
+    project.up()
+    kept = [path for path in everything if path.exists()]
+    assert len(kept) > 5
+    assert within(20, lambda: min(path.stat().st_mtime for path in kept) > time.time() - 3600)
 
 
 # -- state files ------------------------------------------------------------------------------
