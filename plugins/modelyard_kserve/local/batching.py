@@ -149,7 +149,9 @@ def joinable(inputs: Iterable[Spec]) -> bool:
 
 def size_of(rows: Any) -> int:
     """How many rows a model is asked for."""
-    return len(next(iter(rows.values())) if isinstance(rows, Mapping) else rows)
+    if isinstance(rows, Mapping):
+        return next((len(values) for values in rows.values() if getattr(values, "ndim", 1)), 1)
+    return len(rows)
 
 
 def kind_of(rows: Any) -> Hashable:

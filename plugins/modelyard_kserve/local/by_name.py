@@ -85,7 +85,8 @@ def to_v1(answers: Mapping[str, Any]) -> list[Any] | dict[str, Any]:
     if len(lists) == 1:
         (only,) = lists.values()
         return only if isinstance(only, list) else [only]
-    if len({len(values) if isinstance(values, list) else -1 for values in lists.values()} - {-1}) != 1:
+    lengths = {len(values) if isinstance(values, list) else -1 for values in lists.values()}
+    if len(lengths) != 1 or lengths == {-1}:  # they are not one a row
         return lists
     return [dict(zip(lists, row)) for row in zip(*lists.values())]
 
@@ -148,9 +149,10 @@ def _as_numbers(tensor: Spec, array: Any) -> Any:
 
 
 def _fitting(tensor: Spec, array: Any) -> Any:
-    """The array in the model's shape; a last axis of one value may be left out."""
+    """The array in the model's shape; a last axis of one value may be left out. No sizes at all stand for a
+    single value, and with onnxruntime for any shape as well: the model itself looks at it."""
     wanted = tensor.shape
-    if wanted is None:
+    if not wanted:
         return array
     if array.ndim == len(wanted) - 1 and wanted[-1] == 1:
         array = array[..., None]

@@ -184,6 +184,8 @@ def _listener(routing: Routing, requests: Path | None) -> dict[str, Any]:
         "@type": f"{_TYPES}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "serving",
         "codec_type": "AUTO",
+        # What proxies (nginx) and load generators (ab) still speak, unless they are told otherwise.
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": HOST},
         "rds": {"route_config_name": "serving", "config_source": _watched(routing.folder, "rds")},
         "http_filters": [
             grpc_routes.bridge(),

@@ -14,9 +14,10 @@ from modelyard_kserve.local.grpc_status import CONTENT_TYPE, SERVICE
 
 #: NAME, or NAMESPACE/NAME.
 HEADER = "x-modelyard-endpoint"
-#: Envoy's flag -> DEADLINE_EXCEEDED, NOT_FOUND. Clients ask again what was UNAVAILABLE, and a model that was
-#: too slow would be asked twice.
-_CODES = {"UT": "4", "NR": "5"}
+#: Envoy's flag -> DEADLINE_EXCEEDED. Clients ask again what was UNAVAILABLE, and a model that was too slow
+#: would be asked twice. Where there is no route (NR) is another service, which Envoy says is UNIMPLEMENTED.
+_CODES = {"UT": "4"}
+_NOT_FOUND = "5"
 _BRIDGE = "type.googleapis.com/envoy.extensions.filters.http.grpc_http1_reverse_bridge.v3.FilterConfig"
 
 
@@ -94,5 +95,5 @@ def _nobody() -> dict[str, Any]:
     return {
         "match": {"prefix": SERVICE},
         "direct_response": {"status": 404, "body": {"inline_string": sentence}},
-        "response_headers_to_add": [_status(_CODES["NR"])],
+        "response_headers_to_add": [_status(_NOT_FOUND)],
     }

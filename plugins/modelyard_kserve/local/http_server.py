@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from modelyard_kserve.local.grpc_status import CONTENT_TYPE, refusal
+from modelyard_kserve.local.grpc_status import CONTENT_TYPE, SERVICE, refusal
 from modelyard_kserve.local.messages import BODY_LIMIT, Answer, Request, closed
 from modelyard_kserve.local.unpacking import unpacked
 
@@ -312,22 +312,29 @@ class _Connection(asyncio.Protocol):
 
 async def answered(handle: Handle, request: Request) -> Answer:
     """The answer to a request, whatever happens; callers get no traceback."""
-    return _in_words_of(request.headers, await _answer(handle, request))
+    answer = await _answer(handle, request)
+    if answer.status == 404 and not request.path.startswith(SERVICE) and _in_grpc(request.headers):
+        answer = answer._replace(status=501)  # a service that is not here, such as gRPC's own health checks
+    return _in_words_of(request.headers, answer)
 
 
 def _in_words_of(headers: Mapping[str, str], answer: Answer) -> Answer:
     """The answer; to a caller with gRPC what went wrong is said as gRPC does. Envoy counts the status, and
     makes it 200 for callers."""
-    if answer.status == 200 or not headers.get("content-type", "").startswith(CONTENT_TYPE):
+    if answer.status == 200 or not _in_grpc(headers):
         return answer
     said = answer.value if isinstance(answer.value, dict) else {}
     sentence = str(said.get("error") or said.get("detail") or "")
     return Answer(answer.status, b"", {**answer.headers, **refusal(answer.status, sentence)})
 
 
+def _in_grpc(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").startswith(CONTENT_TYPE)
+
+
 async def _answer(handle: Handle, request: Request) -> Answer:
     encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
+    if encoding.lower() != "identity":
         try:
             request = request._replace(body=unpacked(request.body, encoding, BODY_LIMIT))
         except ValueError as fault:

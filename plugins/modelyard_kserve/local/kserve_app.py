@@ -47,7 +47,7 @@ class KserveApp:
                 return await self._guarded(asked(path[len(prefix) : -len(suffix)], request))
         if request.method == "POST" and path.startswith(SERVICE):
             return await self._guarded(self._grpc(path.removeprefix(SERVICE), request))
-        if request.method != "GET":
+        if request.method not in ("GET", "HEAD"):
             return Answer.error(405 if path in ("/", "/v1/models") else 404, f"there is nothing at {path}")
         return await self._guarded(self._got(path))
 

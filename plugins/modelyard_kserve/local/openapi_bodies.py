@@ -50,7 +50,7 @@ def _ref(name: str) -> Schema:
 
 
 _DATATYPE: Schema = {"type": "string", "enum": list(DATATYPES)}
-_SHAPE = _list_of({"type": "integer", "minimum": 0}, minItems=1, maxItems=32)
+_SHAPE = _list_of({"type": "integer", "minimum": 0}, maxItems=32)
 _TENSOR: dict[str, str | Schema] = {"name": "string", "datatype": _DATATYPE, "shape": _SHAPE}
 #: What all models have in common.
 SCHEMAS: dict[str, Schema] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from modelyard_kserve.local import by_name
 from modelyard_kserve.local.messages import parsed
-from modelyard_kserve.local.runtimes import Column, LoadedModel, frame
+from modelyard_kserve.local.runtimes import Column, LoadedModel, Spec, frame
 from modelyard_kserve.local.signature import Signature
 from modelyard_kserve.local.tensors import NUMPY, Tensor, array
 
@@ -43,10 +43,13 @@ def v2_rows(model: LoadedModel, inputs: Sequence[Tensor], signature: Signature =
     tensors = {tensor.name: tensor for tensor in inputs}
     if len(tensors) != len(inputs):
         raise ValueError("two inputs have the same name")
-    if model.listed:
-        return _listed(inputs)
     if model.inputs:
         return by_name.from_v2(model.inputs, [(t.name, t.datatype, t.shape, t.values) for t in inputs])
+    single = next((tensor.name for tensor in inputs if not tensor.shape), None)
+    if single is not None:
+        raise ValueError(f"input '{single}' has the shape [], a single value: the model takes rows")
+    if model.listed:
+        return _listed(inputs, signature)
     if not model.columns:
         if model.tables and len(tensors) > 1 and not signature.by_name:
             return _whole_table({name: _one_value_a_row(tensor) for name, tensor in tensors.items()})
@@ -206,15 +209,23 @@ def _json(column: Column, row: int, text: str) -> Any:
         raise ValueError(f"row {row}, column '{column.name}': {text!r:.60} is not JSON") from None
 
 
-def _listed(inputs: Sequence[Tensor]) -> list[Any]:
+def _listed(inputs: Sequence[Tensor], signature: Signature) -> list[Any]:
     """What JSON would say: the rows of one tensor, or an object of each row of several."""
-    values = {tensor.name: array(tensor).tolist() for tensor in inputs}
+    stated = {spec.name: spec for spec in signature.inputs}
+    only = signature.inputs[0] if len(signature.inputs) == len(inputs) == 1 else None
+    values = {t.name: _as_rows(array(t), stated.get(t.name, only)).tolist() for t in inputs}
     if len(values) == 1:
         return next(iter(values.values()))
     lengths = {len(rows) for rows in values.values()}
     if len(lengths) != 1:
         raise ValueError(f"the inputs have different numbers of rows: {sorted(lengths)}")
     return [dict(zip(values, row)) for row in zip(*values.values())]
+
+
+def _as_rows(values: Any, spec: Spec | None) -> Any:
+    """An array whose rows are what the model states: clients like to send texts as a matrix of one column."""
+    flat = spec is not None and len(spec.shape or (-1,)) == 1
+    return values.reshape(-1) if flat and values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def _one_value_a_row(tensor: Tensor) -> Any:

@@ -39,7 +39,7 @@ def require_tensor(name: Any, datatype: Any, shape: Any) -> None:
 
 
 def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, list) and bool(shape) and all(type(size) is int for size in shape)
+    return isinstance(shape, list) and all(type(size) is int for size in shape)
 
 
 def from_bytes(name: str, datatype: str, shape: Sequence[int], raw: Any) -> Tensor:
@@ -212,7 +212,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _count(name: str, shape: Sequence[int]) -> int:
-    if min(shape) < 0:
+    if min(shape, default=0) < 0:
         raise ValueError(f"input '{name}': its shape {list(shape)} has a negative size")
     if len(shape) > 32:
         raise ValueError(f"input '{name}': its shape has {len(shape)} dimensions, 32 are possible")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-_WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+_WINDOWS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
 def unpacked(raw: bytes, encoding: str, limit: int) -> bytes:
@@ -12,7 +12,7 @@ def unpacked(raw: bytes, encoding: str, limit: int) -> bytes:
 
     Args:
         raw: the body.
-        encoding: `gzip` or `deflate`.
+        encoding: `gzip`, which may be called `x-gzip`, or `deflate`, in letters of any case.
         limit: bytes that it may hold.
 
     Raises:
@@ -22,9 +22,10 @@ def unpacked(raw: bytes, encoding: str, limit: int) -> bytes:
         >>> unpacked(zlib.compress(b"text"), "deflate", 100)
         b'text'
     """
-    if encoding not in _WINDOWS:
+    window = _WINDOWS.get(encoding.lower())
+    if window is None:
         raise ValueError(f"bodies may be compressed with gzip or deflate, not with {encoding!r:.40}")
-    unpacking = zlib.decompressobj(_WINDOWS[encoding])
+    unpacking = zlib.decompressobj(window)
     try:
         plain = unpacking.decompress(raw, limit)
     except zlib.error:

@@ -274,3 +274,19 @@ def test_what_nobody_answers_is_one_sentence(steady: Endpoint) -> None:
     assert answer.status == 404
     assert json.loads(answer.read())["error"].startswith("there is nothing at this path")
     connection.close()
+
+
+@pytest.mark.parametrize("host", [b"", b"Host: steady-default.example.com\r\n"])
+def test_clients_of_http_1_0_are_answered(steady: Endpoint, host: bytes) -> None:
+    """Proxies and load generators speak it; some send no host name."""
+    parts = urlsplit(steady.url or "")
+    path = b"" if host else parts.path.encode()
+    body = json.dumps({"instances": [{"temp": 20.5, "stops": 0}]}).encode()
+    with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:
+        head = b"POST %b/v1/models/steady:predict HTTP/1.0\r\n%bContent-Length: %d\r\n\r\n"
+        connection.sendall(head % (path, host, len(body)) + body)
+        said = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 200 "), said
+    assert b"\r\ntransfer-encoding:" not in head
+    assert len(json.loads(body)["predictions"]) == 1

@@ -50,6 +50,17 @@ def test_curl_asks_by_v1_and_v2(section: str, expected: list[int]) -> None:
     assert found[1]["outputs"][0]["data"] == expected
 
 
+def test_javascript_asks_with_bytes(section: str, expected: list[int], tmp_path: Path) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("Node.js is not installed")
+    (code,) = blocks(section, "js")
+    (tmp_path / "ask.mjs").write_text(code)
+    command = ["node", str(tmp_path / "ask.mjs")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == expected
+
+
 def test_python_asks_with_bytes_and_by_grpc(section: str, expected: list[int], tmp_path: Path) -> None:
     binary, grpc = blocks(section, "python")
     for code in (binary, grpc):

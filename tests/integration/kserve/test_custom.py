@@ -191,6 +191,14 @@ def test_unknown_models_are_named(doubles: Any, ask: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("path", ["/", "/v1/models", "/v2/health/ready", "/v2/models/twice"])
+def test_what_can_be_looked_at_has_a_head(doubles: Any, path: str) -> None:
+    import httpx
+
+    said = httpx.head(f"{doubles.url}{path}")
+    assert (said.status_code, said.content) == (200, b"")
+
+
 def test_a_slow_predict_does_not_block_health(doubles: Any, ask: Any) -> None:
     import httpx
 

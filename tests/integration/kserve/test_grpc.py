@@ -232,6 +232,15 @@ def test_a_header_says_who_is_asked_where_the_host_name_does_not(
         assert service.refused("ModelInfer", typed())[0] == "NOT_FOUND"
 
 
+def test_another_service_is_unimplemented_for_which_clients_can_do_without(endpoint: Endpoint) -> None:
+    for host in (f"{NAME}-default.example.com", "127.0.0.1"):
+        address, options = urlsplit(endpoint.url or "").netloc, [("grpc.default_authority", host)]
+        with grpc.insecure_channel(address, options=options) as channel:
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=30)
+            assert caught.value.code().name == "UNIMPLEMENTED"
+
+
 def test_the_only_endpoint_of_a_project_need_not_be_named_and_wakes_when_it_is_asked(
     new_project: Callable[..., Any], pb: Any, typed: Callable[..., Any], within: Any, expected: list[int]
 ) -> None:

@@ -82,6 +82,30 @@ def graph(folder: Path, file: str = "model.onnx") -> None:
     save(made, folder / file)
 
 
+def words(folder: Path) -> None:
+    """Inputs of any number of axes and of none, outputs of one and of none: the numbers of words, of which
+    it knows three, times a scale, and their sum."""
+    from onnx import TensorProto, helper, save
+
+    value = helper.make_tensor_value_info
+    made = helper.make_graph(
+        [
+            helper.make_node("Gather", ["known", "words"], ["found"]),
+            helper.make_node("Mul", ["found", "scale"], ["scaled"]),
+            helper.make_node("ReduceSum", ["scaled"], ["total"], keepdims=0),
+        ],
+        "words",
+        [value("scale", TensorProto.FLOAT, []), value("words", TensorProto.INT64, None)],
+        [value("scaled", TensorProto.FLOAT, None), value("total", TensorProto.FLOAT, [])],
+        [helper.make_tensor("known", TensorProto.FLOAT, [3], [1.0, 2.0, 4.0])],
+    )
+    folder.mkdir()
+    save(
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+        folder / "model.onnx",
+    )
+
+
 # -- boosters -------------------------------------------------------------------------------
 
 
@@ -197,6 +221,30 @@ def test_an_onnx_graph_has_its_inputs_and_outputs_by_name(
     assert [one["datatype"] for one in described["outputs"]] == ["FP32", "BOOL"]
     reports = Path(os.environ["XDG_CACHE_HOME"]) / "Microsoft"
     assert not reports.exists(), "ONNX Runtime keeps there what it tells its makers, unless it is told not to"
+
+
+def test_an_onnx_graph_may_take_and_give_single_values_and_tensors_of_any_shape(
+    project: Any, ask: Callable[..., Any], tmp_path: Path
+) -> None:
+    words(tmp_path / "model")
+    project.apply("words", str(tmp_path / "model"), **of("onnx"))
+
+    def asked(*numbers: int) -> Any:
+        single = {"name": "scale", "shape": [], "datatype": "FP32", "data": [2]}
+        those = {"name": "words", "shape": [len(numbers)], "datatype": "INT64", "data": list(numbers)}
+        return ask("words", v2("words"), {"inputs": [single, those]})
+
+    status, said = asked(0, 2)
+    assert status == 200, said
+    assert said["outputs"] == [
+        {"name": "scaled", "shape": [2], "datatype": "FP32", "data": [2.0, 8.0]},
+        {"name": "total", "shape": [], "datatype": "FP32", "data": [10.0]},
+    ]
+    status, said = ask("words", v1("words"), {"instances": [{"words": 1, "scale": 2}]})
+    assert (status, said) == (200, {"predictions": {"scaled": [4.0], "total": 4.0}})
+    status, said = asked(0, 3)
+    assert status == 400, said
+    assert said["error"].startswith("the model can't take these values: indices element out of data bounds")
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
 from modelyard_kserve.local.answers import flat, outputs
+from modelyard_kserve.local.batching import size_of
 from modelyard_kserve.local.by_name import from_v1, from_v2, made, to_v1
 from modelyard_kserve.local.runtimes import Spec
 
@@ -78,6 +80,22 @@ def test_answers_are_rows_in_v1_and_tensors_in_v2() -> None:
     assert to_v1({"only": np.arange(2)}) == [0, 1]
     assert to_v1({"a": np.arange(2), "b": np.arange(3)}) == {"a": [0, 1], "b": [0, 1, 2]}
     assert to_v1({"scalar": np.float32(1.5)}) == [1.5]
+
+
+@pytest.mark.parametrize("single", [np.array(21.0), np.float32(21), 21.0])
+def test_a_single_value_beside_rows_is_none_of_them(single: Any) -> None:
+    assert to_v1({"y": np.ones((2, 1)), "total": single}) == {"y": [[1.0], [1.0]], "total": 21.0}
+    assert to_v1({"total": single, "least": single}) == {"total": 21.0, "least": 21.0}
+
+
+def test_a_single_value_may_be_an_input() -> None:
+    scale = Spec("scale", "FP32", ())
+    given = [("scale", "FP64", [], [2]), ("x", "FP32", [1, 2], [1, 2])]
+    arrays = from_v2([scale, X], given)
+    assert (arrays["scale"].shape, arrays["scale"].dtype, arrays["scale"].item()) == ((), np.float32, 2.0)
+    assert size_of(arrays) == 1
+    with pytest.raises(ValueError, match=re.escape("input 'scale' holds 2 values, its shape says []")):
+        from_v2([scale], [("scale", "FP64", [], [2, 3])])
 
 
 def test_what_is_no_number_is_text_in_v2() -> None:

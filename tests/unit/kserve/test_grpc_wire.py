@@ -75,7 +75,7 @@ def test_answers_of_fp16_are_raw_because_nothing_else_holds_them() -> None:
     [
         ({"shape": [2], "datatype": "FP32"}, {}, "input 'x' holds 0 values, its shape says [2]"),
         ({"shape": [1], "datatype": "FP16"}, {}, "input 'x': FP16 can only come as raw_input_contents"),
-        ({"shape": [], "datatype": "FP32"}, {}, "input 'x': 'name' is text and 'shape' a list of integers"),
+        ({"shape": [], "datatype": "FP32"}, {}, "input 'x' has the shape [], a single value"),
         ({"shape": [1], "datatype": "FP99"}, {}, "input 'x': 'FP99' is no datatype"),
         ({"shape": [-1], "datatype": "FP32"}, {}, "input 'x': its shape [-1] has a negative size"),
         (

@@ -166,7 +166,11 @@ def test_compressed_bodies_are_unpacked_as_far_as_bodies_may_go(tmp_path: Path) 
         return b"POST / HTTP/1.1\r\nhost: x\r\n" + head.encode() + body
 
     async def conversation(asked: Asked) -> None:
-        for encoding, body in (("gzip", gzip.compress(b"12345")), ("deflate", zlib.compress(b"12345"))):
+        of_gzip, of_deflate = gzip.compress(b"12345"), zlib.compress(b"12345")
+        for encoding, body in (
+            *(("gzip", of_gzip), ("GZip", of_gzip), ("x-gzip", of_gzip)),
+            *(("deflate", of_deflate), ("Identity", b"12345")),
+        ):
             assert b'"size":5' in await asked(packed(body, encoding))
         bomb = gzip.compress(b"\0" * (http_server.BODY_LIMIT + 1))
         for body, encoding, sentence in (
@@ -193,6 +197,18 @@ def test_in_grpc_a_fault_is_a_status_and_a_message(tmp_path: Path) -> None:
         assert b"grpc-message: RuntimeError: sp%C3%A4t, 100 %25\r\n" in said
 
     talk(tmp_path, conversation, late)
+
+
+def test_in_grpc_another_service_is_unimplemented(tmp_path: Path) -> None:
+    async def nowhere(_: Request) -> Answer:
+        return Answer.error(404, "there is nothing at this path")
+
+    async def conversation(asked: Asked) -> None:
+        head = b" HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc\r\n\r\n"
+        assert b"grpc-status: 12\r\n" in await asked(b"POST /grpc.health.v1.Health/Check" + head)
+        assert b"grpc-status: 5\r\n" in await asked(b"POST /inference.GRPCInferenceService/ModelReady" + head)
+
+    talk(tmp_path, conversation, nowhere)
 
 
 _PROGRAM = """

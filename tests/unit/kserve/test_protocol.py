@@ -52,6 +52,12 @@ def refused(call: Any, *given: Any) -> str:
     return said
 
 
+@pytest.mark.parametrize("model", [MODEL, MIXED, UNNAMED, TABLES])
+def test_a_single_value_is_no_row(model: LoadedModel) -> None:
+    said = refused(v2, model, tensor("temp", [], [1.0]))
+    assert said == "input 'temp' has the shape [], a single value: the model takes rows"
+
+
 # -- V1 -------------------------------------------------------------------------------------
 
 
@@ -228,7 +234,7 @@ def test_a_body_without_inputs_is_refused(body: Any) -> None:
         (tensor(5, [1], [1]), "input 5: 'name' is text"),
         (tensor("temp", [1], 1), "input 'temp': 'data' is a list"),
         (tensor("temp", 1, [1]), "'shape' a list of integers"),
-        (tensor("temp", [], [1]), "'shape' a list of integers"),
+        (tensor("temp", [], [1]), "input 'temp' has the shape []"),
         (tensor("temp", ["1"], [1]), "'shape' a list of integers"),
         (tensor("temp", [2], [1]), "input 'temp' holds 1 rows, its shape says [2]"),
         (tensor("temp", [-1], [1]), "input 'temp' holds 1 rows, its shape says [-1]"),

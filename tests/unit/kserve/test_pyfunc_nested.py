@@ -36,6 +36,11 @@ class _Texts(PythonModel):  # type: ignore[misc,unused-ignore]
         return [text.upper() for text in model_input]
 
 
+class _Lists(PythonModel):  # type: ignore[misc,unused-ignore]
+    def predict(self, model_input: list[list[str]]) -> list[int]:
+        return [len(texts) for texts in model_input]
+
+
 class _Times(PythonModel):  # type: ignore[misc,unused-ignore]
     def predict(self, model_input: list[datetime.datetime]) -> list[int]:
         return [time.hour for time in model_input]
@@ -85,6 +90,17 @@ def test_type_hints_get_the_list_that_they_state(saved: Any) -> None:
     assert "Expected type str" in ask(texts, PREDICT, {"instances": [1]}).error
     hours = ask(saved(_Times()), PREDICT, {"instances": ["2013-07-04T12:30:00"]})
     assert hours.json == {"predictions": [12]}
+
+
+def test_a_matrix_of_one_column_is_a_list_for_type_hints_of_a_list(saved: Any) -> None:
+    column = [tensor("x", [2, 1], "BYTES", ["late", "again"])]
+    said = ask(saved(_Texts()), INFER, {"inputs": column})
+    assert said.json["outputs"] == [tensor("predict", [2], "BYTES", ["LATE", "AGAIN"])]
+    columns = [tensor("carrier", [1, 1], "BYTES", ["UA"]), tensor("miles", [1, 1], "FP64", [[2]])]
+    said = ask(saved(_Flights()), INFER, {"inputs": columns})
+    assert [one["data"] for one in said.json["outputs"]] == [[4.0], [2]]
+    of_lists = ask(saved(_Lists()), INFER, {"inputs": column})
+    assert of_lists.json["outputs"] == [tensor("predict", [2], "INT64", [1, 1])]
 
 
 def test_objects_of_pydantic_come_as_objects_or_as_columns(saved: Any) -> None:

@@ -27,6 +27,7 @@ _TYPES = {
 def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
     """The one model in a folder, or in its subfolder with the highest number, as Triton has it."""
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
     del trusted  # such a file holds a graph, and no code
     without_probabilities(folder, probabilities)
@@ -40,7 +41,12 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
     names = [one.name for one in session.get_outputs()]
 
     def answer(arrays: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: _array(value) for name, value in zip(names, session.run(names, dict(arrays)))}
+        try:
+            values = session.run(names, dict(arrays))
+        except InvalidArgument as fault:  # such as the number of a word that the model does not have
+            said = str(fault).rpartition("Status Message: ")[2]
+            raise ValueError(f"the model can't take these values: {said}") from fault
+        return {name: _array(value) for name, value in zip(names, values)}
 
     return LoadedModel((), answer, inputs, tuple(_output(one) for one in session.get_outputs()))
 
