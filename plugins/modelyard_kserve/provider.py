@@ -229,6 +229,7 @@ class KserveServer:
             notes = (*manifest.notes, *filter(None, [found.note]))
             manifest = replace(manifest, storage_uri=uris.shown(manifest.storage_uri), notes=notes)
             before = states.load(self._at(manifest.name))
+            _require_same_namespace(manifest, before)
             shown.require_possible(manifest, before, self._others(), self._settings.graph_headers)
             settled = before.settled(self._ready(before)) if before else None
             revision = revising.revision(manifest, settled, found, components, self._context, trust=trust)
@@ -433,6 +434,17 @@ class KserveServer:
 
     def _locked(self, name: str) -> AbstractContextManager[None]:
         return locked(self._folder / f"{name}.lock", doing=f"changing endpoint {name}")
+
+
+def _require_same_namespace(manifest: Manifest, before: Desired | None) -> None:
+    """Refuse a name that an endpoint of another namespace has: it would end that one."""
+    if before is not None and before.namespace != manifest.namespace:
+        raise ConflictError(
+            "endpoint-elsewhere",
+            f"'{manifest.name}' is an endpoint in '{before.namespace}', and a project has one of each name: "
+            f"none can be in '{manifest.namespace}' beside it",
+            f"choose another name, or first: modelyard endpoints delete {manifest.name}",
+        )
 
 
 def _path(wanted: Desired) -> str:
