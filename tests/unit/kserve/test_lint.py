@@ -465,6 +465,14 @@ def test_other_objects_in_the_file_are_named_and_left_alone() -> None:
     assert only(text) == ("info", 2, "kind: 'Secret' is not looked at here")
 
 
+def test_a_document_that_does_not_say_what_it_is_is_wrong_as_for_apply() -> None:
+    assert only(SERVICE.replace("kind: InferenceService\n", "")) == (
+        "error",
+        1,
+        "kind: is missing: what it describes",
+    )
+
+
 def test_the_first_version_of_the_api_is_no_more() -> None:
     old = "apiVersion: serving.kubeflow.org/v1alpha2\nkind: InferenceService\nmetadata: {name: a}\n"
     assert only(old)[2] == "apiVersion: 'serving.kubeflow.org/v1alpha2' is no more; its fields were others"
