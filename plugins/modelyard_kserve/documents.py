@@ -56,8 +56,9 @@ class Document:
 
     @property
     def kind(self) -> tuple[Any, Any]:
-        """`apiVersion` and `kind`, as they stand there."""
-        return self.value.get("apiVersion"), self.value.get("kind")
+        """`apiVersion` and `kind`; None: there is no text."""
+        version, kind = self.value.get("apiVersion"), self.value.get("kind")
+        return version if isinstance(version, str) else None, kind if isinstance(kind, str) else None
 
     def line(self, place: Place) -> int:
         """The line of the deepest part of the place that is there."""

@@ -135,6 +135,10 @@ def _about(document: Document, mode_of: ModeOf, also: Refusals, known: Sequence[
         yield from found
         if not _refused(found):
             yield from also(document)
+    elif kind is None:
+        yield Said(
+            ("kind",), "is missing: what it describes", hint=f"kind: {SERVICE[1]}, apiVersion: {SERVICE[0]}"
+        )
     elif (version, kind) == graphs.GRAPH:
         yield from graph_findings(document, mode_of(document.value))
     elif document.kind in KINDS:
@@ -151,10 +155,6 @@ def _about(document: Document, mode_of: ModeOf, also: Refusals, known: Sequence[
         yield Said(("apiVersion",), f"{version!r} is no more, nor is {kind!r:.60}", hint=hint)
     elif str(version).startswith(_OURS):
         yield reasons.kind(f"{kind:.60}", here=mode_of(document.value) == "local")
-    elif kind is None:
-        yield Said(
-            ("kind",), "is missing: what it describes", hint=f"kind: {SERVICE[1]}, apiVersion: {SERVICE[0]}"
-        )
     else:
         yield Said(("kind",), f"{kind!r:.60} is not looked at here", "info")
 

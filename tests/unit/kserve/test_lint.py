@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from modelyard.errors import ConfigError
 from modelyard.records import Finding
 from modelyard_kserve.lint import Mode, lint
+from modelyard_kserve.manifest import parse
 
 pytest.importorskip("kserve")
 
@@ -465,12 +467,14 @@ def test_other_objects_in_the_file_are_named_and_left_alone() -> None:
     assert only(text) == ("info", 2, "kind: 'Secret' is not looked at here")
 
 
-def test_a_document_that_does_not_say_what_it_is_is_wrong_as_for_apply() -> None:
-    assert only(SERVICE.replace("kind: InferenceService\n", "")) == (
-        "error",
-        1,
-        "kind: is missing: what it describes",
-    )
+@pytest.mark.parametrize("kind", ["", "kind: 5\n", "kind: [a]\n"])
+@pytest.mark.parametrize("version", ["", "apiVersion: 1\n", "apiVersion: serving.kserve.io/v1beta1\n"])
+def test_a_document_that_does_not_say_what_it_is_is_wrong_as_for_apply(version: str, kind: str) -> None:
+    text = f"{version}{kind}metadata: {{name: a}}\n"
+    level, _, said = only(text)
+    assert (level, said) == ("error", "kind: is missing: what it describes")
+    with pytest.raises(ConfigError, match=r"is not '(serving|Inference)"):
+        parse(text, "dienst.yaml")
 
 
 def test_the_first_version_of_the_api_is_no_more() -> None:
