@@ -143,6 +143,6 @@ def _kind(text: str) -> str:
     try:
         value = json.loads(text)
         return str(value.get("kind") or "") if isinstance(value, dict) else ""
-    except ValueError:
+    except (ValueError, RecursionError):  # YAML says what is wrong with it
         found = _KIND.search(text)
         return found[1] if found else ""

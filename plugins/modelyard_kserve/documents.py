@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +15,12 @@ Place = tuple[str | int, ...]
 Level = Literal["error", "warning", "info"]
 #: What objects may be called: the names of their services come from it.
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+#: What they may lie in: it is part of their address.
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+#: Characters of a name that is part of a host's.
+_LONGEST_NAME = 63
+#: Values in a document with its aliases followed: more are a trap.
+_LARGEST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,9 @@ class Document:
 
     @property
     def kind(self) -> tuple[Any, Any]:
-        """`apiVersion` and `kind`, as they stand there."""
-        return self.value.get("apiVersion"), self.value.get("kind")
+        """`apiVersion` and `kind`; None: there is no text."""
+        version, kind = self.value.get("apiVersion"), self.value.get("kind")
+        return version if isinstance(version, str) else None, kind if isinstance(kind, str) else None
 
     def line(self, place: Place) -> int:
         """The line of the deepest part of the place that is there."""
@@ -92,8 +101,12 @@ def documents(text: str, where: str) -> list[Document]:
     import yaml
 
     try:
-        nodes = list(yaml.compose_all(text, yaml.SafeLoader))
-        values = list(yaml.safe_load_all(text))
+        nodes = list(yaml.compose_all(_without_tabs(text), yaml.SafeLoader))
+        for node in nodes:
+            _size(node, {})
+        values = list(yaml.safe_load_all(text)) if (read := _json(text)) is None else [read]
+    except RecursionError:
+        raise Unreadable(1, "it is nested too deeply") from None
     except (yaml.YAMLError, ValueError) as fault:  # a ValueError is a date that the calendar lacks
         mark = getattr(fault, "problem_mark", None)
         raise Unreadable(mark.line + 1 if mark else 1, _without_the_text(fault)) from None
@@ -108,6 +121,24 @@ def documents(text: str, where: str) -> list[Document]:
     return found
 
 
+def said_of_name(metadata: Mapping[str, Any], fitting: re.Pattern[str] = NAME) -> Iterator[Said]:
+    """What is wrong with an object's name and namespace.
+
+    Example:
+        >>> [said.message for said in said_of_name({"name": 64 * "a"})]
+        ['has 64 characters, and names have 63 at most']
+    """
+    name, namespace = metadata.get("name"), metadata.get("namespace")
+    for field, value, wanted in (("name", name, fitting), ("namespace", namespace, _NAMESPACE)):
+        if field == "namespace" and value is None:
+            continue
+        if not isinstance(value, str) or not wanted.fullmatch(value):
+            message = f"{value!r:.80} is not a name of lower-case letters, digits and '-'"
+            if isinstance(value, str) and len(value) > _LONGEST_NAME and wanted.fullmatch(value[:1]):
+                message = f"has {len(value)} characters, and names have {_LONGEST_NAME} at most"
+            yield Said(("metadata", field), message)
+
+
 def invalid(where: str, message: str) -> ConfigError:
     """The error of a file that can't be taken."""
     return ConfigError("manifest-invalid", f"{where}: {message}", "edit the file, then apply it again")
@@ -120,3 +151,46 @@ def _without_the_text(fault: Exception) -> str:
         return " ".join(str(fault).split())
     said = (getattr(fault, "context", None), getattr(fault, "problem", None))
     return f"column {mark.column + 1}: {', '.join(filter(None, said))}"
+
+
+def _json(text: str) -> Any:
+    """The value of a file of JSON, whose escapes YAML reads otherwise; None: it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _without_tabs(text: str) -> str:
+    """JSON may be indented by them, YAML not; in JSON's texts there are none."""
+    return text.replace("\t", " ") if "\t" in text and _json(text) is not None else text
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """How many values a node holds with its aliases followed.
+
+    Raises:
+        Unreadable: it holds itself, a key twice, or too much.
+    """
+    line = int(node.start_mark.line) + 1
+    if id(node) in known:
+        if not known[id(node)]:
+            raise Unreadable(line, "an alias in it means what it stands in")
+        return known[id(node)]
+    known[id(node)] = 0
+    size = 1
+    lines: dict[tuple[str, str], int] = {}
+    for part in node.value if isinstance(node.value, list) else ():
+        key, value = part if isinstance(part, tuple) else (None, part)
+        if key is not None and isinstance(key.value, str) and key.value != "<<":
+            at = int(key.start_mark.line) + 1
+            if (first := lines.get((key.tag, key.value))) is not None:
+                raise Unreadable(
+                    at, f"'{key.value:.60}' stands on line {first} already, and one would be lost"
+                )
+            lines[key.tag, key.value] = at
+        size += _size(value, known)
+    if size > _LARGEST:
+        raise Unreadable(line, "its aliases make more of it than anybody could mean")
+    known[id(node)] = size
+    return size

@@ -11,6 +11,7 @@ from modelyard_kserve.documents import Said
 from modelyard_kserve.local.graph import paths
 from modelyard_kserve.local.graph.board import own_endpoint
 from modelyard_kserve.local.graph.spec import ROOT, graph_of
+from modelyard_kserve.rules import seconds
 
 GRAPH = ("serving.kserve.io/v1alpha1", "InferenceGraph")
 #: Fields that say where a router runs on a cluster; here all run on one machine.
@@ -153,6 +154,10 @@ def _way(begin: str, end: str, edges: Mapping[str, list[str]]) -> list[str]:
 
 
 def _not_here(spec: Mapping[str, Any]) -> Iterator[Said]:
+    yield from seconds(("spec", "timeout"), spec.get("timeout"), "local")
+    for name in ("serverWrite", "serviceClient"):
+        said = (spec.get("routerTimeouts") or {}).get(name)
+        yield from seconds(("spec", "routerTimeouts", name), said, "local")
     for name in _OF_CLUSTERS:
         if spec.get(name):
             yield Said(("spec", name), "is for clusters: the router is a process of this machine", "info")

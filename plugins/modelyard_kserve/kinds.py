@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelyard_kserve.documents import NAME, Said
+from modelyard_kserve.documents import NAME, Said, said_of_name
 from modelyard_kserve.rules import env_names, storage_uri
 
 _GROUP = "serving.kserve.io"
@@ -92,11 +92,9 @@ def _weights(at: tuple[str | int, ...], steps: list[Mapping[str, Any]]) -> Itera
 
 
 def metadata(value: Mapping[str, Any]) -> Iterator[Said]:
-    """The object's name."""
-    name = (value.get("metadata") or {}).get("name")
+    """The object's name and namespace."""
     fitting = _RUNTIME_NAME if str(value.get("kind")).endswith("Runtime") else NAME
-    if not isinstance(name, str) or not fitting.fullmatch(name):
-        yield Said(("metadata", "name"), f"{name!r} is not a name of lower-case letters, digits and '-'")
+    yield from said_of_name(value.get("metadata") or {}, fitting)
 
 
 #: apiVersion and kind -> the SDK's class and the rules.

@@ -135,6 +135,10 @@ def _about(document: Document, mode_of: ModeOf, also: Refusals, known: Sequence[
         yield from found
         if not _refused(found):
             yield from also(document)
+    elif kind is None:
+        yield Said(
+            ("kind",), "is missing: what it describes", hint=f"kind: {SERVICE[1]}, apiVersion: {SERVICE[0]}"
+        )
     elif (version, kind) == graphs.GRAPH:
         yield from graph_findings(document, mode_of(document.value))
     elif document.kind in KINDS:

@@ -32,7 +32,7 @@ from modelyard_kserve.local import desired as states
 from modelyard_kserve.local.addresses import cluster_of
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.conditions import events
-from modelyard_kserve.local.desired import Desired
+from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.graph import shown
 from modelyard_kserve.local.parts import entry_of
 from modelyard_kserve.local.replicas import RECORDS
@@ -48,6 +48,8 @@ SERVICE = "serving"
 _MERGED_WITHIN = 1.2
 #: Seconds that a deleted endpoint's processes may take to end.
 _ENDED_WITHIN = 20.0
+#: Why nothing is known of a revision: its controller hangs, or is of a version before that of the command.
+_NOT_LOOKED = "its controller has not taken notice; what keeps it, modelyard logs serving may say"
 #: Lines of the log that go with a failed revision.
 _LAST_LINES = 15
 #: Revisions that are remembered; older ones can't get traffic any more.
@@ -229,6 +231,7 @@ class KserveServer:
             notes = (*manifest.notes, *filter(None, [found.note]))
             manifest = replace(manifest, storage_uri=uris.shown(manifest.storage_uri), notes=notes)
             before = states.load(self._at(manifest.name))
+            _require_same_namespace(manifest, before)
             shown.require_possible(manifest, before, self._others(), self._settings.graph_headers)
             settled = before.settled(self._ready(before)) if before else None
             revision = revising.revision(manifest, settled, found, components, self._context, trust=trust)
@@ -295,7 +298,7 @@ class KserveServer:
     def _await(self, wanted: Desired, progress: Progress) -> None:
         """Until every revision that is to get traffic is ready, or one failed."""
         deadline = time.monotonic() + self._settings.ready_timeout
-        waiting, message = wanted.newest, ""
+        waiting, message = wanted.newest, _NOT_LOOKED
         look = 0.0
         while time.monotonic() < deadline:
             if time.monotonic() > look:
@@ -319,8 +322,17 @@ class KserveServer:
         raise EnvironmentFault(
             "revision-failed",
             f"revision {waiting.name} with {waiting.model}/{waiting.version}: {message}",
-            advice(waiting.digest) if CONSENT in message else f"modelyard endpoints show {wanted.name}",
+            self._further(waiting, message, wanted.name),
         )
+
+    @staticmethod
+    def _further(waiting: Wanted, message: str, name: str) -> str:
+        """What to do about a revision that does not become ready."""
+        if CONSENT in message:
+            return advice(waiting.digest)
+        if _NOT_LOOKED in message:
+            return "modelyard down, then modelyard up: models, revisions and logs stay"
+        return f"modelyard endpoints show {name}"
 
     def _require_unchanged(self, wanted: Desired) -> None:
         """A revision that another command replaced before it was ready will never be."""
@@ -433,6 +445,17 @@ class KserveServer:
 
     def _locked(self, name: str) -> AbstractContextManager[None]:
         return locked(self._folder / f"{name}.lock", doing=f"changing endpoint {name}")
+
+
+def _require_same_namespace(manifest: Manifest, before: Desired | None) -> None:
+    """Refuse a name that an endpoint of another namespace has: it would end that one."""
+    if before is not None and before.namespace != manifest.namespace:
+        raise ConflictError(
+            "endpoint-elsewhere",
+            f"'{manifest.name}' is an endpoint in '{before.namespace}', and a project has one of each name: "
+            f"none can be in '{manifest.namespace}' beside it",
+            f"choose another name, or first: modelyard endpoints delete {manifest.name}",
+        )
 
 
 def _path(wanted: Desired) -> str:

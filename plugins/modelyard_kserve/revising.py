@@ -101,7 +101,8 @@ def revision(
 
 
 def _identity(revision: Wanted) -> tuple[Any, ...]:
-    return (revision.key, revision.model, revision.version, revision.spec_digest, revision.components)
+    said = (revision.spec_digest, revision.consent_in_file, revision.components)
+    return (revision.key, revision.model, revision.version, *said)
 
 
 def canaries(
@@ -213,11 +214,11 @@ def _made(
     for component in components.values():
         _own_code(shlex.split(component.command), context.root, trusted=trusted)
     trusted_by: Trust = ""
+    for_good = trust or _consented(manifest, before, files.digest)
+    in_file = bool(files.digest) and written(manifest.document) == files.digest
     if not manifest.graph:
         trusted_by = trust_of(
-            registered=files.trusted,
-            by_settings=settings.trust_pickle,
-            consented=trust or _consented(manifest, before, files.digest),
+            registered=files.trusted, by_settings=settings.trust_pickle, consented=for_good or in_file
         )
     return Wanted(
         number=number,
@@ -232,6 +233,7 @@ def _made(
         env=dict(manifest.env),
         trust_pickle=bool(trusted_by),
         trusted_by=trusted_by,
+        consent_in_file=trusted_by == "consent" and not for_good,
         timeout=manifest.timeout,
         concurrency=manifest.concurrency,
         model_format=manifest.model_format,
@@ -263,8 +265,9 @@ def _own_code(command: Sequence[str], root: Path, *, trusted: bool) -> Path | No
 
 
 def _consented(manifest: Manifest, before: Desired | None, digest: str) -> bool:
-    """Whether somebody consented to the files before; where there are none, to what the file says."""
-    earlier = [one for one in before.revisions if one.trusted_by == "consent"] if before else []
+    """Whether somebody consented to the files for good; where there are none, to what the file says."""
+    said = [one for one in before.revisions if one.trusted_by == "consent"] if before else []
+    earlier = [one for one in said if not one.consent_in_file]
     if not digest:
         return any(one.spec_digest == manifest.spec_digest for one in earlier)
-    return written(manifest.document) == digest or any(one.digest == digest for one in earlier)
+    return any(one.digest == digest for one in earlier)

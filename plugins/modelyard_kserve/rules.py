@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modelyard_kserve.documents import NAME, Place, Said
+from modelyard_kserve.documents import Place, Said, said_of_name
 
 #: Older ways to write `model`: the field's name is the format's.
 LEGACY = (
@@ -30,6 +30,8 @@ _HPA_METRICS, _KPA_METRICS = ("cpu", "memory"), ("concurrency", "rps")
 _SCALED_BY = "serving.kserve.io/autoscalerClass"
 _KNATIVES_CLASS = "autoscaling.knative.dev/class"
 _UTILIZATION = "serving.kserve.io/targetUtilizationPercentage"
+#: Seconds: what Envoy could be told is more, but nobody waits a day.
+_LONGEST_ANSWER = 86_400
 #: What a canary of Standard mode may not say: its replicas are fixed.
 _NOT_IN_CANARIES = ("maxReplicas", "scaleTarget", "scaleMetric", "autoScaling", "workerSpec")
 
@@ -51,7 +53,7 @@ def inference_service(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
             at = ("spec", name)
             yield from _implementation(at, spec[name])
             yield from _component(at, spec[name], value["metadata"], mode)
-    yield from _canaries(spec, mode)
+    yield from _canaries(spec, value["metadata"], mode)
 
 
 def implementations(component: Mapping[str, Any]) -> list[str]:
@@ -91,9 +93,7 @@ def modern(predictor: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(metadata: Mapping[str, Any]) -> Iterator[Said]:
-    name = metadata.get("name")
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        yield Said(("metadata", "name"), f"{name!r} is not a name of lower-case letters, digits and '-'")
+    yield from said_of_name(metadata)
     annotations = metadata.get("annotations") or {}
     scaled_by = annotations.get(_SCALED_BY)
     if scaled_by is not None and scaled_by not in _CLASSES:
@@ -173,6 +173,7 @@ def _component(
         yield Said((*at, "minReplicas"), f"{least} is more than maxReplicas, {most}")
     if (component.get("containerConcurrency") or 0) < 0:
         yield Said((*at, "containerConcurrency"), "is less than 0; 0 means no limit")
+    yield from seconds((*at, "timeout"), component.get("timeout"), mode)
     canary = component.get("canaryTrafficPercent")
     if canary is not None and not 0 <= canary <= 100:
         yield Said((*at, "canaryTrafficPercent"), f"{canary} is not a percentage from 0 to 100")
@@ -184,6 +185,14 @@ def _component(
     for name in ("pipelineParallelSize", "tensorParallelSize"):
         if workers.get(name) is not None and workers[name] < 1:
             yield Said((*at, "workerSpec", name), f"{workers[name]} is less than 1")
+
+
+def seconds(at: Place, said: int | None, mode: str) -> Iterator[Said]:
+    """What is wrong with the seconds that an answer may take; a gateway of ours would take no more at all."""
+    if said is not None and said < 0:
+        yield Said(at, f"{said} is less than 0; 0 means what is usual")
+    elif mode == "local" and said is not None and said > _LONGEST_ANSWER:
+        yield Said(at, f"{said} s is more than a day, {_LONGEST_ANSWER} s, the longest answer here")
 
 
 def _scaling(
@@ -205,7 +214,7 @@ def _scaling(
         yield Said((*at, "scaleTarget"), f"{target} is not a percentage from 1 to 100")
 
 
-def _canaries(spec: Mapping[str, Any], mode: str) -> Iterator[Said]:
+def _canaries(spec: Mapping[str, Any], metadata: Mapping[str, Any], mode: str) -> Iterator[Said]:
     canaries = spec.get("canary") or []
     if canaries and mode == "Knative":
         hint = "use spec.predictor.canaryTrafficPercent"
@@ -222,6 +231,7 @@ def _canaries(spec: Mapping[str, Any], mode: str) -> Iterator[Said]:
             yield Said((*at, "predictor", "name"), f"{name!r} stands there twice")
         seen.add(name)
         yield from _implementation((*at, "predictor"), predictor)
+        yield from _component((*at, "predictor"), predictor, metadata, mode)
         for refused in _NOT_IN_CANARIES:
             if predictor.get(refused) is not None:
                 yield Said((*at, "predictor", refused), "is not for canaries: their replicas are fixed")

@@ -96,6 +96,7 @@ def _applied(session: Session, source: Source, watch: bool, trust: bool, *, alon
             if alone:
                 raise
             if not session.json:
+                click.echo(f"{source.file}:", err=True)
                 console.print_error(fault)
             return {"file": str(source.file), "error": fault.to_dict()}
     if not session.json:

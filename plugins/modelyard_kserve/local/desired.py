@@ -67,6 +67,8 @@ class Wanted:
     trust_pickle: bool = False
     #: Who answers for that: `registry`, `consent` or `settings`.
     trusted_by: Trust = ""
+    #: Whether the consent is the file's, and ends with the annotation.
+    consent_in_file: bool = False
     #: Seconds that an answer may take.
     timeout: float = 300.0
     #: Requests that one replica works on at once; 0: as many as come.

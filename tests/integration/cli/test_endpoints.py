@@ -178,10 +178,19 @@ def test_nothing_is_applied_when_one_document_is_wrong(project: Path) -> None:
 def test_one_that_fails_does_not_hinder_the_others(project: Path) -> None:
     typed = f"{service('lost', 'gone')}---\n{service('found')}"
     done = modelyard("apply", "-f", "-", cwd=project, typed=typed, status=4)
-    assert "there is no model at gone [model-files-missing]" in done.stderr
+    assert "<stdin>:\nerror: there is no model at gone [model-files-missing]" in done.stderr
     assert "found is ready on http://" in done.stdout
     told = json.loads(modelyard("apply", "-f", "-", "--json", cwd=project, typed=typed, status=4).stdout)
     assert (told[0]["error"]["code"], told[1]["name"]) == ("model-files-missing", "found")
+
+
+def test_an_endpoint_is_not_taken_for_one_of_another_namespace(project: Path) -> None:
+    modelyard("apply", "-f", "-", cwd=project, typed=service("here"))
+    other = service("here").replace("name: here", "name: here\n  namespace: other")
+    done = modelyard("apply", "-f", "-", cwd=project, typed=other, status=5)
+    assert "'here' is an endpoint in 'default'" in done.stderr
+    assert "[endpoint-elsewhere]" in done.stderr
+    assert listed(project)["here"]["url"].endswith("/serving/default/here")
 
 
 @pytest.mark.parametrize(
@@ -312,6 +321,12 @@ def test_a_pickle_needs_consent_which_holds_for_these_files_alone(project: Path)
     assert "trusted by consent" in modelyard("apply", "-f", "pickled.yaml", cwd=project).stdout
     asked = modelyard("invoke", "pickled", "-d", "[[5]]", cwd=project)
     assert asked.stdout.startswith("1\n")
+    # What the file consented to it takes back; what a command did, holds.
+    (project / "pickled.yaml").write_text(text)
+    gone = modelyard("apply", "-f", "pickled.yaml", cwd=project, status=8)
+    assert "does not come from the registry" in gone.stderr
+    save(0)
+    assert "trusted by consent" in modelyard("apply", "-f", "pickled.yaml", cwd=project).stdout
 
 
 # -- asked -----------------------------------------------------------------------------------

@@ -163,3 +163,14 @@ def test_a_thousand_slow_connections_hold_nobody_up(odd: Odd, odd_url: str, post
             connection.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert post(odd_url, PATH, wish(0))[0] == 200
+
+
+def test_a_controller_that_takes_no_notice_is_the_reason(odd: Odd, odd_url: str) -> None:
+    controller = odd.project.part("controller")
+    controller.suspend()
+    try:
+        with pytest.raises(EnvironmentFault, match="its controller has not taken notice") as caught:
+            odd.project.server.apply(odd.file("odd", timeout=99))
+    finally:
+        controller.resume()
+    assert caught.value.hint.startswith("modelyard down, then modelyard up")

@@ -173,6 +173,12 @@ def test_limits_and_replicas_are_the_files() -> None:
             "name: graph, annotations: {modelyard.dev/token: maybe}",
             "neither 'true' nor 'false'",
         ),
+        ("spec:", "spec:\n  timeout: -1", "spec.timeout: -1 is less than 0"),
+        (
+            "spec:",
+            "spec:\n  routerTimeouts: {serverWrite: 1000000}",
+            "serverWrite: 1000000 s is more than a day",
+        ),
         ("routerType: Sequence", "routerType: Chain", "none of Sequence"),
         ("steps:", "step:", "did you mean 'steps'?"),
     ],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from modelyard.errors import ConfigError
 from modelyard.records import Finding
 from modelyard_kserve.lint import Mode, lint
+from modelyard_kserve.manifest import parse
 
 pytest.importorskip("kserve")
 
@@ -68,6 +70,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         ("maxReplicas: -2", "maxReplicas: -2 is less than 0"),
         ("minReplicas: 3\n    maxReplicas: 2", "minReplicas: 3 is more than maxReplicas, 2"),
         ("containerConcurrency: -1", "containerConcurrency: is less than 0; 0 means no limit"),
+        ("timeout: -1", "timeout: -1 is less than 0; 0 means what is usual"),
         ("canaryTrafficPercent: 101", "canaryTrafficPercent: 101 is not a percentage from 0 to 100"),
         ("logger: {mode: loud}", "logger.mode: 'loud' is not all, request or response"),
         ("scaleMetric: cpu", "scaleMetric: 'cpu' does not scale here; known: concurrency, rps"),
@@ -207,6 +210,7 @@ def test_knative_scales_by_cpu_where_its_class_says_so() -> None:
             "[{predictor: {name: a}, trafficPercent: 101}]",
             "spec.canary[0].trafficPercent: 101 is not a percentage",
         ),
+        ("[{predictor: {name: a, timeout: -1}}]", "spec.canary[0].predictor.timeout: -1 is less than 0"),
         (
             "[{predictor: {name: a}, trafficPercent: 60}, {predictor: {name: b}, trafficPercent: 60}]",
             "spec.canary: their trafficPercent is 120 together",
@@ -300,6 +304,9 @@ def test_two_loggers_would_log_each_prediction_twice() -> None:
         ("autoScaling: {metrics: []}", "Knative", "warning", "has no effect in Knative mode"),
         ("scaleTarget: 30", "local", None, ""),
         ("maxReplicas: 3", "local", None, ""),
+        ("timeout: 86400", "local", None, ""),
+        ("timeout: 86401", "local", "error", "86401 s is more than a day"),
+        ("timeout: 86401", "Standard", None, ""),
         ("deploymentStrategy: {type: Recreate}", "local", "warning", "has no effect on local processes"),
         ("batcher: {maxBatchSize: 8, maxLatency: 20, timeout: 9}", "local", None, ""),
         ("batcher: {maxBatchSize: 8, maxLatency: 20}", "Knative", None, ""),
@@ -458,6 +465,16 @@ def test_many_documents_have_lines_of_their_own() -> None:
 def test_other_objects_in_the_file_are_named_and_left_alone() -> None:
     text = f"apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\n---\n{SERVICE}"
     assert only(text) == ("info", 2, "kind: 'Secret' is not looked at here")
+
+
+@pytest.mark.parametrize("kind", ["", "kind: 5\n", "kind: [a]\n"])
+@pytest.mark.parametrize("version", ["", "apiVersion: 1\n", "apiVersion: serving.kserve.io/v1beta1\n"])
+def test_a_document_that_does_not_say_what_it_is_is_wrong_as_for_apply(version: str, kind: str) -> None:
+    text = f"{version}{kind}metadata: {{name: a}}\n"
+    level, _, said = only(text)
+    assert (level, said) == ("error", "kind: is missing: what it describes")
+    with pytest.raises(ConfigError, match=r"is not '(serving|Inference)"):
+        parse(text, "dienst.yaml")
 
 
 def test_the_first_version_of_the_api_is_no_more() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from modelyard.errors import ConfigError, EnvironmentFault
 from modelyard_kserve.local.scaling import Scaling
@@ -213,11 +215,35 @@ def test_a_name_that_the_cluster_would_refuse_is_refused(name: str) -> None:
         "x: !!python/object/apply:os.getpid []",
         "? [a]\n: b",
         "a: *gone",
+        "a: &a [*a]",
         "\x00",
+        "[" * 5000,
+        "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{c}: &{c} [{', '.join(10 * [f'*{chr(ord(c) - 1)}'])}]\n" for c in "bcdefgh"),
     ],
 )
 def test_broken_yaml_is_one_sentence(text: str) -> None:
     refused(text)
+
+
+def test_a_key_that_stands_there_twice_is_refused() -> None:
+    """YAML takes the last, kubectl neither; whoever wrote both meant one of them."""
+    said = refused(in_model("env: [{name: A}]\n      modelFormat: {name: mlflow}"))
+    assert "'modelFormat' stands on line" in said
+    assert f"line {LINE + 1}: " in said
+
+
+def test_json_is_read_as_json() -> None:
+    value = yaml.safe_load(GOOD)
+    value["metadata"]["annotations"] = {"by": "\U0001f680"}
+    read = parse(json.dumps(value, indent="\t"), "dienst.json")
+    assert read.document == value
+
+
+@pytest.mark.parametrize("namespace", ["Team", "a b", "a*", "''", "a/b", "n" * 64])
+def test_a_namespace_that_the_cluster_would_refuse_is_refused(namespace: str) -> None:
+    text = GOOD.replace("late-flights\nspec", f"late-flights\n  namespace: {namespace}\nspec")
+    assert "line 5: metadata.namespace: " in refused(text)
 
 
 def test_an_empty_first_document_does_not_shift_the_lines() -> None:
