@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from modelyard import console
 from modelyard.errors import (
@@ -31,7 +32,7 @@ from modelyard_kserve.local import access_log, tokens, told
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local.addresses import cluster_of
 from modelyard_kserve.local.admin import Admin
-from modelyard_kserve.local.conditions import events
+from modelyard_kserve.local.conditions import REFUSES, events
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.graph import shown
 from modelyard_kserve.local.parts import entry_of
@@ -310,11 +311,11 @@ class KserveServer:
             if seen["generation"] >= wanted.generation:
                 states_of = {number: seen["revisions"].get(str(number), {}) for number in wanted.needed}
                 missing = [number for number, state in states_of.items() if not state.get("ready")]
-                if not missing:
+                if not missing and seen.get("routed"):
                     return
-                waiting = wanted.revision(max(missing))
-                message = states_of[waiting.number].get("message", "")
-                if states_of[waiting.number].get("failed"):
+                waiting = wanted.revision(max(missing or wanted.needed))
+                message = states_of[waiting.number].get("message", "") if missing else REFUSES[2]
+                if states_of[waiting.number].get("failed") or (not missing and _refused(seen)):
                     break
             time.sleep(0.02)
         else:
@@ -456,6 +457,13 @@ def _require_same_namespace(manifest: Manifest, before: Desired | None) -> None:
             f"none can be in '{manifest.namespace}' beside it",
             f"choose another name, or first: modelyard endpoints delete {manifest.name}",
         )
+
+
+def _refused(seen: Mapping[str, Any]) -> bool:
+    """Whether the gateway does not take what it is told."""
+    return any(
+        (one["status"], one["reason"], one["message"]) == REFUSES for one in seen.get("conditions") or ()
+    )
 
 
 def _path(wanted: Desired) -> str:

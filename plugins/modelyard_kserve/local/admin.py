@@ -10,6 +10,7 @@ from urllib.parse import quote
 from modelyard_kserve.counted import asked
 
 _SECONDS = 5.0
+_ROUTES = r"^http\.serving\.rds\.serving\.version_text$"
 
 
 class Admin:
@@ -64,6 +65,15 @@ class Admin:
             OSError: nobody answers.
         """
         return {line.partition("::")[0] for line in self.get("/clusters").splitlines()}
+
+    def routes_version(self) -> str:
+        """The version of the routes that it goes by; empty: of none.
+
+        Raises:
+            OSError: nobody answers.
+        """
+        found = json.loads(self.get(f"/stats?format=json&filter={quote(_ROUTES, safe='')}"))
+        return next((str(stat["value"]) for stat in found["stats"] if "name" in stat), "")
 
     def counters(self, pattern: str) -> dict[str, int]:
         """Counters and gauges whose names fit a regular expression.

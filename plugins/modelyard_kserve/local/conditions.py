@@ -28,8 +28,16 @@ _LOADING = "loading the model"
 _WORST_FIRST = ("False", "Unknown", "True")
 
 _State = Mapping[str, Any]
-_Fact = tuple[str, str, str]
-_TRUE: _Fact = ("True", "", "")
+#: Status, reason, message.
+Fact = tuple[str, str, str]
+_TRUE: Fact = ("True", "", "")
+#: What may be so with the gateway.
+REACHABLE, STARTS = _TRUE, ("Unknown", "IngressNotReady", "Envoy does not run yet")
+REFUSES: Fact = (
+    "False",
+    "IngressNotReady",
+    "Envoy does not take its configuration, and goes by the one before; modelyard logs serving says why",
+)
 
 
 def reason_of(state: _State) -> str:
@@ -49,13 +57,13 @@ def reason_of(state: _State) -> str:
     return "Loading" if not said or said.endswith(_LOADING) else "CrashLoopBackOff"
 
 
-def conditions(desired: Desired, revisions: Mapping[str, _State], reachable: bool) -> dict[str, _Fact]:
+def conditions(desired: Desired, revisions: Mapping[str, _State], ingress: Fact) -> dict[str, Fact]:
     """Status, reason and message by condition, as KServe and Knative report them.
 
     Args:
         desired: the endpoint.
         revisions: what its revisions do, by number; those without a process may be left out.
-        reachable: the gateway runs.
+        ingress: what is so with the gateway.
     """
     seen = {int(number): state for number, state in revisions.items()}
     newest, state = desired.newest, seen.get(desired.newest.number, {})
@@ -66,7 +74,6 @@ def conditions(desired: Desired, revisions: Mapping[str, _State], reachable: boo
     }
     predictors = _route(desired, {number: _part(one, "predictor") for number, one in seen.items()})
     route = _route(desired, seen)
-    ingress = _TRUE if reachable else ("Unknown", "IngressNotReady", "Envoy does not run yet")
     predictor = _worst(configuration, predictors)
     return {
         "Ready": _worst(predictor, *around.values(), route, ingress),
@@ -85,7 +92,7 @@ def _part(state: _State, kind: str) -> _State:
     return found
 
 
-def _configuration(name: str, state: _State) -> _Fact:
+def _configuration(name: str, state: _State) -> Fact:
     """Whether a part of the newest revision is as it should be."""
     if state.get("ready"):
         return _TRUE
@@ -95,7 +102,7 @@ def _configuration(name: str, state: _State) -> _Fact:
     return "Unknown", reason_of(state), f"revision {name}: {message}"
 
 
-def _route(desired: Desired, seen: Mapping[int, _State]) -> _Fact:
+def _route(desired: Desired, seen: Mapping[int, _State]) -> Fact:
     """Whether whoever asks is sent to somebody."""
     split = desired.split({number: bool(state.get("ready")) for number, state in seen.items()})
     if all(seen.get(number, {}).get("ready") for number in split):
@@ -105,7 +112,7 @@ def _route(desired: Desired, seen: Mapping[int, _State]) -> _Fact:
     return "Unknown", "RevisionMissing", "no revision is ready to take traffic yet"
 
 
-def _worst(*facts: _Fact) -> _Fact:
+def _worst(*facts: Fact) -> Fact:
     return min(facts, key=lambda fact: _WORST_FIRST.index(fact[0]))
 
 
@@ -123,15 +130,15 @@ class Journal:
         self._saved = True
         self._asked: Any = None
 
-    def told(self, desired: Desired, seen: _State, *, reachable: bool) -> dict[str, Any]:
+    def told(self, desired: Desired, seen: _State, ingress: Fact) -> dict[str, Any]:
         """What was seen with everything that follows from it: conditions, reasons, and times.
 
         Args:
             desired: the endpoint.
             seen: what `observed.json` says of its revisions.
-            reachable: the gateway runs.
+            ingress: what is so with the gateway.
         """
-        if (asked := (desired, seen, reachable)) == self._asked:
+        if (asked := (desired, seen, ingress)) == self._asked:
             return dict(self._before)
         self._asked = asked
         at = now().isoformat()
@@ -139,7 +146,7 @@ class Journal:
             number: _dated(state, self._before["revisions"].get(number, {}), at)
             for number, state in seen["revisions"].items()
         }
-        facts = conditions(desired, revisions, reachable)
+        facts = conditions(desired, revisions, ingress)
         was = {one["type"]: one for one in self._before.get("conditions") or ()}
         made = {
             **seen,
@@ -241,7 +248,7 @@ def _troubled(state: _State) -> bool:
     return state["reason"] not in ("", "Loading", "NoTraffic")
 
 
-def _condition(name: str, fact: _Fact, was: _State | None, at: str) -> dict[str, Any]:
+def _condition(name: str, fact: Fact, was: _State | None, at: str) -> dict[str, Any]:
     status, reason, message = fact
     since = was["since"] if was is not None and was["status"] == status else at
     return {"type": name, "status": status, "reason": reason, "message": message, "since": since}

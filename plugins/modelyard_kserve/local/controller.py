@@ -25,7 +25,7 @@ from pathlib import Path
 from modelyard.errors import CorruptStateError
 from modelyard.processes import child_env
 from modelyard.state import read_json, write_json
-from modelyard_kserve.local import access_log, envoy, logs, pages
+from modelyard_kserve.local import access_log, conditions, envoy, logs, pages
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local.admin import Admin
 from modelyard_kserve.local.children import Child, end_strays
@@ -42,6 +42,8 @@ _LOOK_EVERY, _LOOK_SETTLED = 0.05, 0.5
 _WRITTEN_WITHIN = 1000
 #: Seconds between two looks which revisions are idle.
 _COUNT_EVERY = 1.0
+#: Seconds in which Envoy goes by what it was given, however busy the machine is.
+_TAKEN_WITHIN = 15.0
 #: Seconds after which our files look new again: temporary folders are swept of what is some days old.
 _YOUNG_FOR = 3600.0
 #: The bell, and where our pages are.
@@ -76,6 +78,8 @@ class Controller:
         self._ending: set[asyncio.Task[None]] = set()
         self._routing: envoy.Routing | None = None
         self._routes_written = self._listener_written = False
+        # Versions: the one that Envoy was given, and the one that it took; and when it was to change.
+        self._routes, self._taken, self._changed = "", "", time.monotonic()
         self._board: object = None
         self._graphs: object = None
         self._said = ""
@@ -122,8 +126,7 @@ class Controller:
     @property
     def _pause(self) -> float:
         settled = (
-            self._routes_written
-            and self._envoy.pid is not None
+            (self._routed or self._ingress() == conditions.REFUSES)
             and self._activator.reachable
             and all(service.settled for service in self._services.values())
         )
@@ -202,12 +205,27 @@ class Controller:
         )
         if routing != self._routing:
             envoy.write_clusters(routing)
-            self._routing, self._routes_written = routing, False
+            self._routing, self._routes_written, self._changed = routing, False, time.monotonic()
         if not self._routes_written and await self._knows(envoy.routed(routing)):
-            envoy.write_routes(routing)
+            self._routes = envoy.write_routes(routing)
             self._routes_written = True
+        if self._routes_written and self._taken != self._routes:
+            with contextlib.suppress(OSError):
+                self._taken = await asyncio.to_thread(self._admin.routes_version)
+        ingress = self._ingress()
         for service in services:
-            service.write(reachable=self._envoy.pid is not None)
+            service.write(ingress, routed=self._routed)
+
+    @property
+    def _routed(self) -> bool:
+        """Whether Envoy sends callers where they should be sent."""
+        return self._routes_written and self._taken == self._routes and self._envoy.pid is not None
+
+    def _ingress(self) -> conditions.Fact:
+        if self._envoy.pid is None:
+            return conditions.STARTS
+        late = not self._routed and time.monotonic() > self._changed + _TAKEN_WITHIN
+        return conditions.REFUSES if late else conditions.REACHABLE
 
     async def _keep_sockets(self) -> None:
         """Ours are made, and made again: cleaners of /tmp remove them, and nobody could reach us any more."""
@@ -243,6 +261,7 @@ class Controller:
         argv = [envoy.program(), "-c", str(bootstrap), "--log-level", "warn", "--disable-hot-restart"]
         argv += ["--concurrency", "1", "--file-flush-interval-msec", str(_WRITTEN_WITHIN)]
         self._envoy.start(argv, child_env(), str(self._port))
+        self._taken, self._changed = "", time.monotonic()
 
     def _access_log(self) -> Path | None:
         """Where Envoy logs requests, if it shall and can."""

@@ -8,6 +8,8 @@ holds requests until there is a replica, has priority 1: what a socket refuses g
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -119,9 +121,10 @@ def write_clusters(routing: Routing) -> None:
     _replace(routing.folder / "cds.json", _clusters(routing))
 
 
-def write_routes(routing: Routing) -> None:
-    """Write who gets which requests. What a route names must be a cluster already, or callers are refused."""
-    _replace(routing.folder / "rds.json", _routes(routing))
+def write_routes(routing: Routing) -> str:
+    """Write who gets which requests; returns the version that Envoy names once it goes by it. What a route
+    names must be a cluster already, or callers are refused."""
+    return _replace(routing.folder / "rds.json", _routes(routing))
 
 
 def write_listener(routing: Routing, requests: Path | None) -> None:
@@ -168,8 +171,11 @@ def write_first(routing: Routing, admin: Path, requests: Path | None = None) -> 
     return bootstrap
 
 
-def _replace(file: Path, resources: Iterable[Mapping[str, Any]]) -> None:
-    write_json(file, {"resources": list(resources)}, mode=0o600)
+def _replace(file: Path, resources: Iterable[Mapping[str, Any]]) -> str:
+    listed = list(resources)
+    version = hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
+    write_json(file, {"version_info": version, "resources": listed}, mode=0o600)
+    return version
 
 
 def _watched(folder: Path, place: str) -> dict[str, Any]:

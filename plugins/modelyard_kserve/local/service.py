@@ -14,7 +14,7 @@ from modelyard.state import write_json
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local import tokens
 from modelyard_kserve.local.addresses import Route
-from modelyard_kserve.local.conditions import Journal
+from modelyard_kserve.local.conditions import Fact, Journal
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.forks import Forks
 from modelyard_kserve.local.load import Counted, Meter
@@ -295,8 +295,13 @@ class Service:
             for revision in self._desired.everything
         }
 
-    def write(self, *, reachable: bool) -> None:
-        """Write what is so, if it changed; `reachable`: the gateway runs."""
+    def write(self, ingress: Fact, *, routed: bool) -> None:
+        """Write what is so, if it changed.
+
+        Args:
+            ingress: what is so with the gateway.
+            routed: callers are sent where they should be.
+        """
         file = self._folder / states.OBSERVED
         if self._desired is None or not (self._folder / states.DESIRED).exists():
             return
@@ -311,8 +316,13 @@ class Service:
             for revision in self._desired.everything
             if (parts := self._states(revision))
         }
-        seen = {"generation": self._desired.generation, "controller": os.getpid(), "revisions": revisions}
-        now = self._journal.told(self._desired, seen, reachable=reachable)
+        seen = {
+            "generation": self._desired.generation,
+            "controller": os.getpid(),
+            "routed": routed,
+            "revisions": revisions,
+        }
+        now = self._journal.told(self._desired, seen, ingress)
         if now != self._written or _stamp(file) != self._written_stamp:  # it may have been damaged
             self._journal.save()  # first: a controller that is killed now tells them twice, not never
             write_json(file, now, mode=0o600)

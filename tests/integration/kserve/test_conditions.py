@@ -101,3 +101,24 @@ def test_who_waits_is_told_what_for_and_a_failure_says_where_to_look(project: An
     assert (revision.failed, revision.reason, revision.since is not None) == (True, "ModelLoadFailed", True)
     assert any("can't be loaded" in line for line in found.logs[revision.name])
     assert conditions(found.endpoint)["PredictorConfigurationReady"].reason == "RevisionFailed"
+
+
+def test_an_endpoint_that_envoy_does_not_take_is_noticed_and_others_go_on_once_it_is_deleted(
+    project: Any, live: Endpoint, within: Any, rows: Any
+) -> None:
+    project.apply("strange", V1)
+    file = project.context.state / "endpoints" / "strange" / "desired.json"
+    text = file.read_text()
+    (newest,) = json.loads(text)["revisions"]
+    assert f'"timeout": {newest["timeout"]}' in text
+    file.write_text(text.replace(f'"timeout": {newest["timeout"]}', '"timeout": 1e+15'))  # no file can say so
+    with pytest.raises(EnvironmentFault) as fault:
+        project.apply("other", V1)
+    assert "Envoy does not take its configuration" in fault.value.message
+    ingress = conditions(project.server.get("other"))["IngressReady"]
+    assert (ingress.status, ingress.reason) == ("False", "IngressNotReady")
+    assert live.predict(rows).version == "1"
+    project.server.delete("strange")
+    assert within(30, lambda: conditions(project.server.get("other"))["IngressReady"].status == "True")
+    assert project.server.get("other").predict(rows).version == "1"
+    assert live.predict(rows).version == "1"

@@ -11,7 +11,16 @@ import pytest
 
 from modelyard.records import Event
 from modelyard.state import write_json
-from modelyard_kserve.local.conditions import EVENTS, Journal, changes, conditions, events
+from modelyard_kserve.local.conditions import (
+    EVENTS,
+    REACHABLE,
+    REFUSES,
+    STARTS,
+    Journal,
+    changes,
+    conditions,
+    events,
+)
 from modelyard_kserve.local.desired import Component, Desired, Wanted
 
 READY: dict[str, Any] = {"ready": True, "failed": False, "message": "", "asleep": False, "pid": 7}
@@ -58,7 +67,7 @@ def test_each_component_has_a_condition_of_its_own() -> None:
     desired = replace(ONE, revisions=(replace(ONE.newest, components=around),))
     parts = {"predictor": READY, "transformer": FAILED, "explainer": LOADS}
     state = {**READY, "ready": False, "failed": True, "message": "transformer: torn", "parts": parts}
-    found = {name: fact[0] for name, fact in conditions(desired, {"1": state}, True).items()}
+    found = {name: fact[0] for name, fact in conditions(desired, {"1": state}, REACHABLE).items()}
     assert found == {
         "Ready": "False",
         "PredictorReady": "True",
@@ -69,7 +78,7 @@ def test_each_component_has_a_condition_of_its_own() -> None:
         "RoutesReady": "False",
         "IngressReady": "True",
     }
-    assert "flights-00001, transformer failed: " in conditions(desired, {"1": state}, True)["Ready"][2]
+    assert "flights-00001, transformer failed: " in conditions(desired, {"1": state}, REACHABLE)["Ready"][2]
 
 
 @pytest.mark.parametrize(
@@ -90,21 +99,25 @@ def test_each_component_has_a_condition_of_its_own() -> None:
 def test_conditions_follow_from_the_revisions(
     desired: Desired, revisions: dict[str, Any], statuses: tuple[str, ...], reason: str
 ) -> None:
-    found = conditions(desired, revisions, True)
+    found = conditions(desired, revisions, REACHABLE)
     assert tuple(found[name][0] for name in ("Ready", "PredictorReady", "RoutesReady")) == statuses
     assert found["Ready"][1] == reason
     assert found["IngressReady"][0] == "True"
 
 
 def test_a_failed_revision_is_named_with_its_words() -> None:
-    status, reason, message = conditions(TWO, {"1": READY, "2": FAILED}, True)["PredictorConfigurationReady"]
+    status, reason, message = conditions(TWO, {"1": READY, "2": FAILED}, REACHABLE)[
+        "PredictorConfigurationReady"
+    ]
     assert (status, reason) == ("False", "RevisionFailed")
     assert message == "revision flights-00002 failed: model.pkl can't be loaded: it is torn"
 
 
 def test_without_a_gateway_nobody_is_ready() -> None:
-    found = conditions(ONE, {"1": READY}, False)
+    found = conditions(ONE, {"1": READY}, STARTS)
     assert (found["PredictorReady"][0], found["Ready"][:2]) == ("True", ("Unknown", "IngressNotReady"))
+    found = conditions(ONE, {"1": READY}, REFUSES)
+    assert (found["PredictorReady"][0], found["Ready"][:2]) == ("True", ("False", "IngressNotReady"))
 
 
 # -- over time -------------------------------------------------------------------------------
@@ -127,7 +140,7 @@ class Told:
         at = datetime.datetime(2026, 3, 1, 10, self._minute % 60, tzinfo=datetime.timezone.utc)
         self._patch.setattr("modelyard_kserve.local.conditions.now", lambda: at)
         seen = {"generation": 1, "revisions": {n.removeprefix("r"): dict(s) for n, s in revisions.items()}}
-        told = self._journal.told(desired, seen, reachable=True)
+        told = self._journal.told(desired, seen, REACHABLE)
         self._journal.save()
         write_json(self._folder / "observed.json", told)
         return told
