@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+import modelyard
 from modelyard import _spawn
 from modelyard.digests import digest_of
 from modelyard.errors import CorruptStateError, EnvironmentFault, NotFoundError
@@ -109,13 +110,14 @@ class ProcessServices:
     # -- starting and ending ------------------------------------------------------------------
 
     def start(self, spec: ServiceSpec) -> Service:
-        """Start it and wait until it is ready; one that runs with the same spec is left alone. The
-        message says so when somebody else had taken its port.
+        """Start it and wait until it is ready; one that runs with the same spec is left alone, unless it is
+        of another version of Modelyard: it may not read what this one writes. The message says so when
+        somebody else had taken its port.
 
         Raises:
             EnvironmentFault: `service-died`, `service-not-ready`, with its last lines in `details`.
         """
-        digest = digest_of([spec.argv, dict(spec.env), spec.health, spec.port])
+        digest = digest_of([modelyard.__version__, spec.argv, dict(spec.env), spec.health, spec.port])
         with self._locked(spec.name, spec.ready_timeout + 30, "starting"):
             record = self._read(spec.name)
             if record and record["spec"] == digest and _alive(record):

@@ -79,7 +79,7 @@ class Services(Protocol):
 
     def start(self, spec: ServiceSpec) -> Service:
         """Start it and wait until it is ready; a process that runs with the same spec is left alone,
-        one with another spec is replaced.
+        one with another spec, or of another version of Modelyard, is replaced.
 
         Raises:
             EnvironmentFault: it died or was not ready in time (its last log lines are in the message).

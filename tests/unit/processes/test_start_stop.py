@@ -104,6 +104,15 @@ def test_another_spec_replaces_it_on_the_same_port(
     assert not lives(first.pid or 0)
 
 
+def test_one_of_another_version_is_replaced(
+    services: ProcessServices, web: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = services.start(web())
+    monkeypatch.setattr("modelyard.__version__", "99.0")
+    after = services.start(web())
+    assert (after.port, after.pid != before.pid) == (before.port, True)
+
+
 def test_the_port_is_remembered_over_a_stop(services: ProcessServices, web: Make) -> None:
     first = services.start(web())
     services.stop("web")
