@@ -11,6 +11,8 @@ export PYTHONDONTWRITEBYTECODE :=
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+# Tests mostly wait for what they started; more than three at once make each other wait on two cores.
+AT_ONCE := -n 3
 
 .PHONY: help venv demo lab labextension test lint types contracts unit cluster integration bench docs wheel \
 	constraints libraries system-deps clean
@@ -33,7 +35,7 @@ labextension: venv ## Build the panel for JupyterLab (nothing happens if it is c
 
 test: venv labextension lint types contracts ## Lint, types, import contracts and every test; skips and counts come last
 	@.ci/oldest-lab
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) $(AT_ONCE) $(ARGS)
 
 lint: venv ## Check style and formatting (ruff)
 	@$(BIN)/ruff check .

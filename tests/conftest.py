@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from modelyard.processes import child_env
 
@@ -63,6 +64,26 @@ class Folder(pytest.Package):
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector:
     """Every folder is one."""
     return Folder.from_parent(parent, path=path)
+
+
+class FilesAtOnce(LoadScopeScheduling):
+    """Which tests run beside each other: those of different files, and one cluster at a time."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        """What one worker runs in one go."""
+        return "tests/cluster" if nodeid.startswith("tests/cluster/") else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config) -> LoadScopeScheduling:
+    """Used where tests run in several workers (`-n`)."""
+    config.option.loadscopereorder = False  # the order of `pytest_collection_modifyitems`
+    return FilesAtOnce(config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The cluster's tests are first: they are the longest that can't be divided."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/cluster/"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -179,8 +179,9 @@ class Lab:
         tab.wait_for(timeout=60_000)
         # Until then JupyterLab may show the file browser again, and take the focus.
         self.page.evaluate("() => window.jupyterapp.restored.then(() => null)")
-        if reset and document.endswith(".ipynb"):  # it takes the focus once it is there
-            self.page.wait_for_function("() => document.activeElement?.closest('.jp-Notebook')")
+        if reset:  # what is opened then takes the focus once it is there
+            first = ".jp-Notebook" if document else ".jp-Launcher"
+            self.page.wait_for_function("first => document.activeElement?.closest(first)", arg=first)
         if not self.panel.is_visible():
             tab.click()
         self.panel.wait_for()

@@ -294,15 +294,20 @@ async function reported(app: PanelContext, work: () => Promise<void>): Promise<v
   }
 }
 
-/** Put the focus into a tab that may still be drawn. */
+/**
+ * Put the focus into a tab that may still be drawn. JupyterLab gives it to the tab as a whole at some time
+ * after it was opened: then it goes on to the place. Wherever else somebody puts it, it stays.
+ */
 function focusIn(endpoint: string, selector: string, tries = 40): void {
   const tabs = [...document.querySelectorAll<HTMLElement>('.modelyard-EndpointTab')];
   const place = tabs
     .find(tab => tab.dataset.endpoint === endpoint)
     ?.querySelector<HTMLElement>(selector);
-  if (place) {
+  const at = document.activeElement;
+  if (place && at !== place && (tries === 40 || !at || at.contains(place))) {
     place.focus();
-  } else if (tries) {
+  }
+  if (tries) {
     window.setTimeout(() => focusIn(endpoint, selector, tries - 1), 100);
   }
 }

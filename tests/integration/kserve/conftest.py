@@ -164,10 +164,11 @@ class Project:
 
     def family(self, name: str) -> list[psutil.Process]:
         """The model servers of one endpoint."""
+        running = self.everything()  # first: what starts meanwhile is written down before it runs
         records = (self.sockets / "replicas").glob(f"{name}.*.json")
         pids = {(read_json(record) or {}).get("pid") for record in records}
-        found = [p for p in self.everything() if p.pid in pids or ["--name", name] in pairs(words(p))]
-        assert all(p.pid in pids for p in found), "one runs that nobody has written down"
+        found = [p for p in running if p.pid in pids or ["--name", name] in pairs(words(p))]
+        assert all(p.pid in pids or not runs(p) for p in found), "one runs that nobody has written down"
         return found
 
     def forkers(self) -> list[psutil.Process]:
