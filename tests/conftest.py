@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -66,24 +67,34 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
     return Folder.from_parent(parent, path=path)
 
 
-class FilesAtOnce(LoadScopeScheduling):
-    """Which tests run beside each other: those of different files, and one cluster at a time."""
+#: Folders whose tests share what takes long to set up, the longest first.
+_TOGETHER = ("tests/cluster/", "tests/browser/", "tests/integration/jupyter/")
+
+
+def _piece(nodeid: str) -> str:
+    """What a worker runs in one go: such a folder, or a file."""
+    return next((folder for folder in _TOGETHER if nodeid.startswith(folder)), nodeid.partition("::")[0])
+
+
+class PiecesAtOnce(LoadScopeScheduling):
+    """Several pieces run beside each other."""
 
     def _split_scope(self, nodeid: str) -> str:
-        """What one worker runs in one go."""
-        return "tests/cluster" if nodeid.startswith("tests/cluster/") else nodeid.partition("::")[0]
+        return _piece(nodeid)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config) -> LoadScopeScheduling:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Used where tests run in several workers (`-n`)."""
     config.option.loadscopereorder = False  # the order of `pytest_collection_modifyitems`
-    return FilesAtOnce(config)
+    return PiecesAtOnce(config, log)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The cluster's tests are first: they are the longest that can't be divided."""
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/cluster/"))
+    """The longest pieces are first, or one worker would be at it alone in the end."""
+    order = {folder: place for place, folder in enumerate(_TOGETHER)}
+    items.sort(key=lambda item: order.get(_piece(item.nodeid), len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)
