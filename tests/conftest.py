@@ -97,6 +97,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(_piece(item.nodeid), len(order)))
 
 
+class SaidAtOnce:
+    """Failures are named when they happen: of a run that is cut off there is no end that would."""
+
+    def __init__(self, terminal: Any) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.write_line(f"\nfailed in {report.when}: {report.nodeid}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """In the process that prints."""
+    if not hasattr(config, "workerinput") and (
+        terminal := config.pluginmanager.get_plugin("terminalreporter")
+    ):
+        config.pluginmanager.register(SaidAtOnce(terminal))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_process_is_left_behind() -> Iterator[None]:
     """Ends with an error that names what tests left running, and by which test it was started."""
