@@ -16,7 +16,7 @@ from modelyard.manifests import text_of
 from modelyard_kserve import graphs
 from modelyard_kserve.commands import COMPONENTS, command_of, container_of, named_in
 from modelyard_kserve.documents import Document, Place, Said, Unreadable, documents, dotted, invalid
-from modelyard_kserve.effects import BATCHER, REQUIREMENTS, seconds_of
+from modelyard_kserve.effects import BATCHER, seconds_of
 from modelyard_kserve.lint import (
     Mode,
     ModeOf,
@@ -29,6 +29,7 @@ from modelyard_kserve.local.desired import Component
 from modelyard_kserve.local.graph.spec import graph_of
 from modelyard_kserve.local.resources import limits_of
 from modelyard_kserve.local.scaling import TARGETS, Scaling
+from modelyard_kserve.own_annotations import REQUIREMENTS
 from modelyard_kserve.reasons import WINDOW
 from modelyard_kserve.rules import modern
 from modelyard_kserve.serving_runtimes import KINDS as RUNTIMES
