@@ -322,6 +322,11 @@ def test_a_pickle_needs_consent_which_holds_for_these_files_alone(project: Path)
     assert "modelyard endpoints apply --trust" in refused.stderr
     digest = refused.stderr.rpartition("modelyard.dev/trust: sha256:")[2].split()[0]
     assert len(digest) == 64
+    said = modelyard("show", "pickled", cwd=project).stdout
+    assert said.count("it is a pickle, which runs code") == 1
+    advice = refused.stderr.partition("next: ")[2].strip()
+    assert advice.endswith(f"modelyard.dev/trust: sha256:{digest}")
+    assert f"next: {advice}\n" in said
     trusted = modelyard("apply", "-f", "pickled.yaml", "--trust", cwd=project)
     assert "trusted by consent" in trusted.stdout
     # It is remembered, and what it was given for is told.
