@@ -14,6 +14,7 @@ from modelyard_kserve.commands import COMPONENTS, command_of, container_of, name
 from modelyard_kserve.documents import Level, Place, Said
 from modelyard_kserve.local import resources
 from modelyard_kserve.local.runtimes import FORMATS
+from modelyard_kserve.local.scaling import Scaling
 from modelyard_kserve.own_annotations import REQUIREMENTS
 from modelyard_kserve.reasons import WINDOW, ignored
 from modelyard_kserve.rules import LEGACY, implementations, modern
@@ -100,7 +101,6 @@ def effects(
     spec = value.get("spec") or {}
     if mode == "local":
         yield from _annotations(value)
-        yield from reasons.scaling(value["metadata"])
         yield from _locally(value, known)
         return
     if REQUIREMENTS in (value["metadata"].get("annotations") or {}):
@@ -221,11 +221,23 @@ def _batched_locally(at: Place, predictor: Mapping[str, Any], is_container: bool
         yield Said((*at[:-1], "containerConcurrency"), message, "warning", "leave one of them out")
 
 
-def _annotations(value: Mapping[str, Any]) -> Iterator[Said]:
-    said = (value["metadata"].get("annotations") or {}).get(WINDOW)
+def sleeping(metadata: Mapping[str, Any]) -> Iterator[Said]:
+    """What annotations of a service or a graph say about scaling here: only when it goes to sleep."""
+    said = (metadata.get("annotations") or {}).get(WINDOW)
     if said is not None and not 6 <= (seconds_of(said) or 0) <= 3600:
         message = f"{said!r} is no time from 6s to 1h, after which an idle model is ended"
         yield Said(("metadata", "annotations", WINDOW), message, hint="write it as in 90s")
+    yield from reasons.scaling(metadata)
+
+
+def window_of(metadata: Mapping[str, Any]) -> float:
+    """Seconds that nobody may ask before the last replica is ended, and over which load is averaged."""
+    said = (metadata.get("annotations") or {}).get(WINDOW)
+    return seconds_of(said or "") or Scaling.window
+
+
+def _annotations(value: Mapping[str, Any]) -> Iterator[Said]:
+    yield from sleeping(value["metadata"])
     own = (value["metadata"].get("annotations") or {}).get(REQUIREMENTS)
     if own not in (None, "own"):
         message = f"{own!r:.40} is not 'own', which gives the model the packages that it lists"

@@ -10,7 +10,7 @@ from modelyard.errors import UsageError
 from modelyard.records import Finding
 from modelyard_kserve import graphs, kinds, own_annotations, reasons, rules, serving_runtimes, trust
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted
-from modelyard_kserve.effects import effects
+from modelyard_kserve.effects import effects, sleeping
 from modelyard_kserve.local import tokens
 from modelyard_kserve.schema import faults
 from modelyard_kserve.serving_runtimes import KINDS, Runtime, among
@@ -114,6 +114,7 @@ def graph_findings(document: Document, mode: Mode) -> Iterator[Said]:
     if not wrong:
         yield from tokens.findings(value, mode)
         yield from graphs.findings(value, mode)
+        yield from sleeping(value["metadata"]) if mode == "local" else ()
 
 
 def not_a_service(document: Document) -> Iterator[Said]:
