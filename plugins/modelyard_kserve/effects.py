@@ -418,6 +418,9 @@ def _limits_locally(at: Place, container: Mapping[str, Any]) -> Iterator[Said]:
             yield Said((*at, name), message, "info")
         if name == "memory" and sys.platform != "linux":
             yield Said((*at, name), "limits nothing on this system", "warning")
+        elif name == "memory":
+            message = "is what the process may reserve here, with its libraries; more is refused to it"
+            yield Said((*at, name), message, "info")
 
 
 def _storage_locally(at: Place, model: Mapping[str, Any]) -> Iterator[Said]:
