@@ -25,6 +25,8 @@ _SECONDS = 30.0
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 #: Bytes for the thread that asks the model, and another one.
 _ROOM = 16 << 20
+#: What is asked for is rounded up to a multiple of it.
+_STEP = 64 << 20
 #: What Python says where a thread's stack is beyond the limit.
 _NO_THREAD = "can't start new thread"
 #: Locks of GPUs, held until the process ends.
@@ -82,10 +84,11 @@ def require_room() -> None:
     """
     limit, has = _data_limit(), _data()
     if limit and has + _ROOM > limit:
+        enough = math.ceil((has + 2 * _ROOM) / _STEP) * _STEP
         raise ConfigError(
             "model-unloadable",
             f"resources.limits.memory, {_mib(limit)}, does not suffice: the process has {_mib(has)} before "
-            f"it answers anything; ask for {_mib(has + _ROOM)} or more",
+            f"it answers anything; ask for {_mib(enough)} or more",
             "a larger limit, or none",
         )
 
