@@ -99,6 +99,7 @@ def effects(
         known: the runtimes that it may name.
     """
     spec = value.get("spec") or {}
+    yield from _asked_by_transformer(spec)
     if mode == "local":
         yield from _annotations(value)
         yield from _locally(value, known)
@@ -166,6 +167,22 @@ def _protocol(at: Place, model: Mapping[str, Any], mode: str) -> Iterator[Said]:
     elif said == "grpc-v1" and mode == "local":
         message = "is TensorFlow Serving's gRPC, which is not spoken here: V1, V2 and its gRPC are"
         yield Said((*at, "protocolVersion"), message, "warning", "ask with grpc-v2")
+
+
+def _asked_by_transformer(spec: Mapping[str, Any]) -> Iterator[Said]:
+    """A transformer of KServe's asks in V1 unless its own arguments say otherwise: nothing hands the
+    predictor's protocol on to it."""
+    models = [spec["predictor"].get(name) or {} for name in ("model", *LEGACY)]
+    spoken = next((m["protocolVersion"] for m in models if m.get("protocolVersion")), "")
+    transformer = spec.get("transformer") or {}
+    if spoken not in ("v2", "grpc-v2") or not transformer.get("containers"):
+        return
+    place, container = container_of(transformer)
+    words = [*(container.get("command") or []), *(container.get("args") or [])]
+    if not named_in(words, "predictor_protocol")[0]:
+        message = f"asks the predictor in V1 though its protocolVersion is {spoken}, unless the class differs"
+        at = ("spec", "transformer", "containers", place, "args")
+        yield Said(at, message, "info", f"--predictor_protocol={spoken}")
 
 
 def _ours_on_clusters(at: Place, component: Mapping[str, Any]) -> Iterator[Said]:

@@ -579,6 +579,19 @@ def test_the_older_ways_to_write_a_model_say_its_protocol_too() -> None:
     assert only(text, "Standard")[2].startswith("spec.predictor.sklearn.protocolVersion: 'v9'")
 
 
+@pytest.mark.parametrize("mode", ["local", "Knative", "Standard"])
+def test_a_transformer_is_not_told_the_predictors_protocol(mode: Mode) -> None:
+    def around(args: str) -> str:
+        command = f"command: [python, -m, halves], args: [{args}]"
+        return f"{SERVICE}  transformer: {{containers: [{{name: kserve-container, {command}}}]}}\n"
+
+    text = around("").replace("name: sklearn}", "name: sklearn}\n      protocolVersion: v2")
+    (said,) = found(text, mode)
+    assert (said.level, said.hint) == ("info", "--predictor_protocol=v2")
+    assert found(around(""), mode) == []
+    assert found(text.replace("args: []", "args: [--predictor_protocol, v2]"), mode) == []
+
+
 def test_the_version_of_a_format_chooses_nothing_here() -> None:
     text = SERVICE.replace("name: sklearn", "name: sklearn, version: '0'")
     level, _, said = only(text, "local")
