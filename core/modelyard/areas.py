@@ -258,12 +258,8 @@ class Endpoints(Area):
             ConfigError: `manifest-invalid`, with the first thing that is wrong.
         """
         found: _Sources = []
-        for place in places:
-            if str(place) == "-":
-                found += manifests.sources(manifests.stdin_text(), Path("<stdin>"))
-                continue
-            for file in manifests.files([self._place(place)]):
-                found += manifests.sources(manifests.text_of(file), file)
+        for file, text in self._texts(places):
+            found += manifests.sources(text, file)
         services = [one for one in found if one.is_endpoint]
         if not services:
             named = ", ".join(map(str, places))
@@ -282,7 +278,8 @@ class Endpoints(Area):
 
     def _require_right(self, services: Sequence[Source]) -> None:
         """Everything that is wrong with one of them is found before the first is applied."""
-        findings = [one for s in services for one in self.lint_text(s.text, str(s.file))]
+        findings = [one for s in services for one in self._yard.server.lint(s.text, str(s.file))]
+        findings += self._twins(services, None)
         wrong = [one for one in findings if one.level == "error"]
         if wrong:
             first, more = wrong[0], len(wrong) - 1
@@ -301,7 +298,7 @@ class Endpoints(Area):
         """What is wrong in files, and what they say that will not be so; nothing is applied.
 
         Args:
-            places: files, or folders of YAML files.
+            places: files, folders of YAML files, or `-` for standard input.
             mode: how they would be deployed: with KServe `local`, `knative` or `standard`; None: as `apply`
                 would here.
 
@@ -309,13 +306,34 @@ class Endpoints(Area):
             NotFoundError: `manifest-not-found`.
         """
         found: _Findings = []
-        for file in manifests.files([self._place(place) for place in places]):
-            found += self.lint_text(manifests.text_of(file), str(file), mode=mode)
+        texts = list(self._texts(places))
+        twins = self._twins([s for file, text in texts for s in manifests.sources(text, file)], mode)
+        for file, text in texts:
+            found += self._yard.server.lint(text, str(file), mode=mode)
+            found += [one for one in twins if one.file == str(file)]
         return found
 
     def lint_text(self, text: str, where: str = "<text>", *, mode: str | None = None) -> _Findings:
         """The same for a text; `where` names it in what is found."""
-        return self._yard.server.lint(text, where, mode=mode)
+        found = self._yard.server.lint(text, where, mode=mode)
+        return found + self._twins(manifests.sources(text, Path(where)), mode)
+
+    def _texts(self, places: Sequence[str | Path]) -> Iterator[tuple[Path, str]]:
+        """The files that are meant with their texts: each once, also if its folder is named as well."""
+        seen: set[Path] = set()
+        for place in places:
+            if str(place) == "-":
+                yield Path("<stdin>"), manifests.stdin_text()
+                continue
+            for file in manifests.files([self._place(place)]):
+                if file.resolve() not in seen:
+                    seen.add(file.resolve())
+                    yield file, manifests.text_of(file)
+
+    def _twins(self, found: Sequence[Source], mode: str | None) -> _Findings:
+        """Here a project has one endpoint of each name; on clusters a namespace has one of each kind."""
+        here = (mode or self._yard.target_name) == LOCAL
+        return [*manifests.twins(found, one_of_each_name=here)]
 
     def reconcile(self, name: str) -> Endpoint:
         """See what the applied file means now (an alias may have moved) and make it so."""

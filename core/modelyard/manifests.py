@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from modelyard.errors import ConfigError, NotFoundError
+from modelyard.records import Finding
 from modelyard.state import fault_of
 
 _ENDINGS = (".yaml", ".yml", ".json")
@@ -137,6 +139,62 @@ def sources(text: str, file: Path) -> list[Source]:
         found.append(Source(file, "\n" * text.count("\n", 0, first) + text[first:end], _kind(part)))
         began = end
     return found
+
+
+def twins(found: Sequence[Source], *, one_of_each_name: bool) -> Iterator[Finding]:
+    """Documents that describe what another one describes already: the one would replace the other.
+
+    Args:
+        found: documents, of any files.
+        one_of_each_name: endpoints of one name are the same, whatever their kind and namespace.
+
+    Example:
+        >>> text = "kind: Model\\nmetadata: {name: late}\\n"
+        >>> both = sources(f"{text}---\\n{text}", Path("both.yaml"))
+        >>> [(one.line, one.message) for one in twins(both, one_of_each_name=False)]
+        [(5, "Model 'late' stands at both.yaml:2 already: one would replace the other")]
+    """
+    places: dict[tuple[str, ...], str] = {}
+    for source in found if len(found) > 1 else ():
+        named = _named(source) if source.kind else None
+        if named is None:
+            continue
+        name, namespace, line = named
+        alone = one_of_each_name and source.is_endpoint
+        known = ("", "", name) if alone else (source.kind, namespace, name)
+        if (first := places.get(known)) is None:
+            places[known] = f"{source.file}:{line}"
+            continue
+        yield Finding(
+            level="error",
+            file=str(source.file),
+            line=line,
+            field="metadata.name",
+            message=f"{source.kind} '{name}' stands at {first} already: one would replace the other",
+            hint="give it another name, or leave one of them out",
+        )
+
+
+def _named(source: Source) -> tuple[str, str, int] | None:
+    """A document's name and namespace, and the name's line; None: it has no name, which is said elsewhere."""
+    try:
+        import yaml
+
+        node = next(yaml.compose_all(source.text, yaml.SafeLoader), None)
+    except (ImportError, yaml.YAMLError, RecursionError, ValueError):
+        return None
+    metadata = _below(node, "metadata")
+    name, namespace = _below(metadata, "name"), _below(metadata, "namespace")
+    if name is None or not isinstance(name.value, str):
+        return None
+    inside = namespace.value if namespace is not None and isinstance(namespace.value, str) else ""
+    return name.value, inside, int(name.start_mark.line) + 1
+
+
+def _below(node: Any, key: str) -> Any:
+    """The node of a mapping's key; None: there is none."""
+    pairs = node.value if node is not None and isinstance(node.value, list) else ()
+    return next((p[1] for p in pairs if isinstance(p, tuple) and p[0].value == key), None)
 
 
 def _kind(text: str) -> str:

@@ -14,8 +14,11 @@ from modelyard_kserve.commands import COMPONENTS, command_of, container_of, name
 from modelyard_kserve.documents import Level, Place, Said
 from modelyard_kserve.local import resources
 from modelyard_kserve.local.runtimes import FORMATS
+from modelyard_kserve.local.scaling import Scaling
+from modelyard_kserve.own_annotations import REQUIREMENTS
 from modelyard_kserve.reasons import WINDOW, ignored
 from modelyard_kserve.rules import LEGACY, implementations, modern
+from modelyard_kserve.serving_runtimes import PROTOCOLS
 from modelyard_kserve.storage.uris import OURS, TYPES, asked_for, scheme_of
 
 #: Fields of the predictor that a local process honours.
@@ -27,10 +30,12 @@ _HONOURED_OF_MODEL = {"modelFormat", "storageUri", "storage", "env", "protocolVe
 _HONOURED_OF_MODEL |= {"resources", "args"}
 _HONOURED_OF_CONTAINERS = {"name", "image", "command", "args", "env", "imagePullPolicy", "ports", "resources"}
 _HONOURED_OF_COMPONENTS = _HONOURED - {"model", *LEGACY, "storageUris"} | {"containers"}
-#: Ours: `own` gives the model an environment with what its requirements.txt lists.
-REQUIREMENTS = "modelyard.dev/requirements"
 #: Rows and milliseconds: what KServe's agent takes for what a batcher does not say.
 BATCHER = {"maxBatchSize": 32, "maxLatency": 5000}
+#: Seconds, and requests at once: what Knative takes unless its `config-defaults` say more.
+_LONGEST_OF_KNATIVE, _MOST_OF_KNATIVE = 600, 1000
+#: Characters of a Kubernetes service's name, and of each part of a host's.
+_LABEL = 63
 _NO_GATEWAY = "there is nothing in front of the pods that would do it"
 
 
@@ -70,6 +75,16 @@ _ON_CLUSTERS = (
     _Effect("deploymentStrategy", "Knative", _given, "has no effect in Knative mode: revisions replace pods"),
     _Effect("autoScaling", "Knative", _given, "has no effect in Knative mode", hint="use scaleMetric"),
     _Effect("scaleMetricType", "Knative", _given, "has no effect in Knative mode"),
+    _Effect(
+        *("timeout", "Knative", lambda v: v > _LONGEST_OF_KNATIVE),
+        f"is more than Knative takes by default, {_LONGEST_OF_KNATIVE} s: it refuses the revision",
+        hint="take less, or let max-revision-timeout-seconds be raised in the cluster's config-defaults",
+    ),
+    _Effect(
+        *("containerConcurrency", "Knative", lambda v: v > _MOST_OF_KNATIVE),
+        f"is more than Knative takes by default, {_MOST_OF_KNATIVE}: it refuses the revision",
+        hint="take less, or let container-concurrency-max-limit be raised in the cluster's config-defaults",
+    ),
 )
 
 
@@ -84,9 +99,9 @@ def effects(
         known: the runtimes that it may name.
     """
     spec = value.get("spec") or {}
+    yield from _asked_by_transformer(spec)
     if mode == "local":
         yield from _annotations(value)
-        yield from reasons.scaling(value["metadata"])
         yield from _locally(value, known)
         return
     if REQUIREMENTS in (value["metadata"].get("annotations") or {}):
@@ -95,10 +110,13 @@ def effects(
     if implementations(spec["predictor"]) != ["containers"]:
         _, said = _runtime(("spec", "predictor", "model"), spec["predictor"], value["metadata"], known)
         yield from (one for one in said if one.level == "error")
+    yield from _named_on_clusters(value, mode)
     for name in ("predictor", *COMPONENTS):
         component = spec.get(name) or {}
         yield from on_clusters(("spec", name), component, mode)
         yield from _ours_on_clusters(("spec", name), component)
+        for of_model in ("model", *LEGACY):
+            yield from _protocol(("spec", name, of_model), component.get(of_model) or {}, mode)
         yield from _batched_on_clusters(("spec", name, "batcher"), component)
     if spec.get("canary") and mode == "Standard":
         yield Said(
@@ -119,6 +137,52 @@ def on_clusters(at: Place, component: Mapping[str, Any], mode: str) -> Iterator[
         value = component.get(effect.field)
         if effect.mode == mode and value is not None and effect.when(value):
             yield Said((*at, effect.field), effect.message, effect.level, effect.hint)
+
+
+def _named_on_clusters(value: Mapping[str, Any], mode: str) -> Iterator[Said]:
+    """Names that KServe's webhook takes, and of which nothing can be made. Those of revisions and pods may be
+    longer: Knative and Kubernetes shorten them."""
+    name, namespace = value["metadata"]["name"], value["metadata"].get("namespace")
+    parts = [part for part in ("predictor", *COMPONENTS) if value["spec"].get(part)]
+    service = max((f"{name}-{part}" for part in parts), key=len)
+    host = f"{name}-{namespace}" if mode == "Knative" else f"{service}-{namespace}"
+    at = ("metadata", "name")
+    if len(service) > _LABEL:
+        message = f"makes a service '{service}' of {len(service)} characters, which have {_LABEL} at most"
+        yield Said(at, message, hint=f"take a name of {_LABEL - len(service) + len(name)} characters at most")
+    elif namespace and len(host) > _LABEL:
+        message = f"makes a host '{host}' of {len(host)} characters, and DNS takes {_LABEL}"
+        hint = "take a shorter name, unless the cluster's domainTemplate makes other hosts"
+        yield Said(at, message, "warning", hint)
+
+
+def _protocol(at: Place, model: Mapping[str, Any], mode: str) -> Iterator[Said]:
+    """How a model is to be asked; KServe takes any text, and chooses runtimes by it."""
+    said = model.get("protocolVersion")
+    if said and said not in PROTOCOLS:
+        known = f"known: {', '.join(PROTOCOLS)}"
+        message = f"{said!r:.40} is no protocol of KServe's, which finds no runtime for the model then"
+        level: Level = "error" if mode == "local" else "warning"
+        yield Said((*at, "protocolVersion"), message, level, known)
+    elif said == "grpc-v1" and mode == "local":
+        message = "is TensorFlow Serving's gRPC, which is not spoken here: V1, V2 and its gRPC are"
+        yield Said((*at, "protocolVersion"), message, "warning", "ask with grpc-v2")
+
+
+def _asked_by_transformer(spec: Mapping[str, Any]) -> Iterator[Said]:
+    """A transformer of KServe's asks in V1 unless its own arguments say otherwise: nothing hands the
+    predictor's protocol on to it."""
+    models = [spec["predictor"].get(name) or {} for name in ("model", *LEGACY)]
+    spoken = next((m["protocolVersion"] for m in models if m.get("protocolVersion")), "")
+    transformer = spec.get("transformer") or {}
+    if spoken not in ("v2", "grpc-v2") or not transformer.get("containers"):
+        return
+    place, container = container_of(transformer)
+    words = [*(container.get("command") or []), *(container.get("args") or [])]
+    if not named_in(words, "predictor_protocol")[0]:
+        message = f"asks the predictor in V1 though its protocolVersion is {spoken}, unless the class differs"
+        at = ("spec", "transformer", "containers", place, "args")
+        yield Said(at, message, "info", f"--predictor_protocol={spoken}")
 
 
 def _ours_on_clusters(at: Place, component: Mapping[str, Any]) -> Iterator[Said]:
@@ -174,11 +238,23 @@ def _batched_locally(at: Place, predictor: Mapping[str, Any], is_container: bool
         yield Said((*at[:-1], "containerConcurrency"), message, "warning", "leave one of them out")
 
 
-def _annotations(value: Mapping[str, Any]) -> Iterator[Said]:
-    said = (value["metadata"].get("annotations") or {}).get(WINDOW)
+def sleeping(metadata: Mapping[str, Any]) -> Iterator[Said]:
+    """What annotations of a service or a graph say about scaling here: only when it goes to sleep."""
+    said = (metadata.get("annotations") or {}).get(WINDOW)
     if said is not None and not 6 <= (seconds_of(said) or 0) <= 3600:
         message = f"{said!r} is no time from 6s to 1h, after which an idle model is ended"
         yield Said(("metadata", "annotations", WINDOW), message, hint="write it as in 90s")
+    yield from reasons.scaling(metadata)
+
+
+def window_of(metadata: Mapping[str, Any]) -> float:
+    """Seconds that nobody may ask before the last replica is ended, and over which load is averaged."""
+    said = (metadata.get("annotations") or {}).get(WINDOW)
+    return seconds_of(said or "") or Scaling.window
+
+
+def _annotations(value: Mapping[str, Any]) -> Iterator[Said]:
+    yield from sleeping(value["metadata"])
     own = (value["metadata"].get("annotations") or {}).get(REQUIREMENTS)
     if own not in (None, "own"):
         message = f"{own!r:.40} is not 'own', which gives the model the packages that it lists"
@@ -275,6 +351,10 @@ def _model_locally(at: Place, name: str, model: Mapping[str, Any]) -> Iterator[S
         place = (*at, "modelFormat", "name") if name == "model" else at
         hint = "or serve it by a class of the project: containers with a command"
         yield Said(place, f"{format_!r} is not served here; known: {', '.join(FORMATS)}", hint=hint)
+    if (model.get("modelFormat") or {}).get("version"):
+        message = "is not looked at here: what is installed loads the model, of whatever version it is"
+        yield Said((*at, "modelFormat", "version"), message, "info")
+    yield from _protocol(at, model, "local")
     if named_in(model.get("args"))[1]:
         yield ignored((*at, "args"))
     yield from _storage_locally(at, model)
@@ -355,6 +435,9 @@ def _limits_locally(at: Place, container: Mapping[str, Any]) -> Iterator[Said]:
             yield Said((*at, name), message, "info")
         if name == "memory" and sys.platform != "linux":
             yield Said((*at, name), "limits nothing on this system", "warning")
+        elif name == "memory":
+            message = "is what the process may reserve here, with its libraries; more is refused to it"
+            yield Said((*at, name), message, "info")
 
 
 def _storage_locally(at: Place, model: Mapping[str, Any]) -> Iterator[Said]:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from modelyard.errors import UsageError
 from modelyard.records import Finding
-from modelyard_kserve import graphs, kinds, reasons, rules, serving_runtimes, trust
+from modelyard_kserve import graphs, kinds, own_annotations, reasons, rules, serving_runtimes, trust
 from modelyard_kserve.documents import Document, Said, Unreadable, documents, dotted
-from modelyard_kserve.effects import effects
+from modelyard_kserve.effects import effects, sleeping
 from modelyard_kserve.local import tokens
 from modelyard_kserve.schema import faults
 from modelyard_kserve.serving_runtimes import KINDS, Runtime, among
@@ -88,6 +88,7 @@ def service_findings(document: Document, mode: Mode, known: Sequence[Runtime] = 
     found = [_without_secrets(said) for said in faults(document.value, "V1beta1InferenceService")]
     if not _refused(found):
         found += rules.inference_service(document.value, mode)
+        found += own_annotations.findings(document.value)
         found += trust.findings(document.value)
         found += tokens.findings(document.value, mode)
     yield from found
@@ -108,11 +109,12 @@ def graph_findings(document: Document, mode: Mode) -> Iterator[Said]:
     value = document.value
     sdk, rule = kinds.KINDS[graphs.GRAPH]
     wrong = [_without_secrets(said) for said in faults(value, sdk)]
-    wrong = wrong or [*kinds.metadata(value), *rule(value)]
+    wrong = wrong or [*kinds.metadata(value), *rule(value), *own_annotations.findings(value)]
     yield from wrong
     if not wrong:
         yield from tokens.findings(value, mode)
         yield from graphs.findings(value, mode)
+        yield from sleeping(value["metadata"]) if mode == "local" else ()
 
 
 def not_a_service(document: Document) -> Iterator[Said]:

@@ -16,7 +16,7 @@ from modelyard.manifests import text_of
 from modelyard_kserve import graphs
 from modelyard_kserve.commands import COMPONENTS, command_of, container_of, named_in
 from modelyard_kserve.documents import Document, Place, Said, Unreadable, documents, dotted, invalid
-from modelyard_kserve.effects import BATCHER, REQUIREMENTS, seconds_of
+from modelyard_kserve.effects import BATCHER, window_of
 from modelyard_kserve.lint import (
     Mode,
     ModeOf,
@@ -29,7 +29,7 @@ from modelyard_kserve.local.desired import Component
 from modelyard_kserve.local.graph.spec import graph_of
 from modelyard_kserve.local.resources import limits_of
 from modelyard_kserve.local.scaling import TARGETS, Scaling
-from modelyard_kserve.reasons import WINDOW
+from modelyard_kserve.own_annotations import REQUIREMENTS
 from modelyard_kserve.rules import modern
 from modelyard_kserve.serving_runtimes import KINDS as RUNTIMES
 from modelyard_kserve.serving_runtimes import Runtime, among, chosen, container_of_model, runs_here
@@ -269,6 +269,7 @@ def _graph(document: Document, text: str, namespace: str, mode: Mode) -> Manifes
             most=max(least, spec.get("maxReplicas") or 1),
             metric=metric,
             target=float(spec.get("scaleTarget") or TARGETS[metric]),
+            window=window_of(value["metadata"]),
         ),
         timeout=graph_of(spec).seconds + _ANSWERED,
         concurrency=0,
@@ -365,7 +366,6 @@ def beyond_kserve(document: Document, namespace: str) -> Iterator[Said]:
 def _scaling(
     document: Document, component: Mapping[str, Any], model: Mapping[str, Any], at: Place
 ) -> Scaling:
-    annotations = document.value["metadata"].get("annotations") or {}
     asked = (model.get("resources") or {}).get("requests") or {}
     try:
         cores, memory = (quantity(asked.get(what, given)) for what, given in _ASKED.items())
@@ -383,7 +383,7 @@ def _scaling(
         most=max(least, component.get("maxReplicas") or 1),
         metric=metric,
         target=target,
-        window=seconds_of(annotations.get(WINDOW) or "") or Scaling.window,
+        window=window_of(document.value["metadata"]),
         cpu=cores,
         memory=memory,
     )

@@ -41,7 +41,7 @@ from modelyard_kserve.manifest import Manifest
 from modelyard_kserve.serving_runtimes import Runtime, in_text
 from modelyard_kserve.storage import uris
 from modelyard_kserve.storage.findings import addresses
-from modelyard_kserve.trust import CONSENT, advice
+from modelyard_kserve.trust import advice
 
 #: The background process behind all endpoints of a project.
 SERVICE = "serving"
@@ -94,7 +94,9 @@ class KserveServer:
 
     def explain(self, name: str) -> Explanation:
         """See `Server.explain`."""
-        endpoint = self.get(name)
+        wanted = self._desired(name)
+        endpoint = self._endpoint(wanted)
+        newest = endpoint.revisions[0]
         return Explanation(
             endpoint=endpoint,
             replicas=told.replicas_of(endpoint, states.observed(self._at(name))),
@@ -104,6 +106,7 @@ class KserveServer:
                 for revision in endpoint.revisions
                 if revision.failed
             },
+            advice=advice(newest.message, wanted.revision(newest.number).digest) if newest.failed else "",
         )
 
     def token(self, name: str, *, anew: bool = False) -> str:
@@ -329,8 +332,8 @@ class KserveServer:
     @staticmethod
     def _further(waiting: Wanted, message: str, name: str) -> str:
         """What to do about a revision that does not become ready."""
-        if CONSENT in message:
-            return advice(waiting.digest)
+        if consent := advice(message, waiting.digest):
+            return consent
         if _NOT_LOOKED in message:
             return "modelyard down, then modelyard up: models, revisions and logs stay"
         return f"modelyard endpoints show {name}"

@@ -22,7 +22,8 @@ _CLUSTERS = "ClusterServingRuntime"
 KINDS = tuple(("serving.kserve.io/v1alpha1", kind) for kind in ("ServingRuntime", _CLUSTERS))
 #: What `predictor.model` says besides the container that it is.
 _OF_MODELS = {"modelFormat", "runtime", "runtimeVersion", "protocolVersion", "storageUri", "storage"}
-_PROTOCOLS = ("v1", "v2", "grpc-v1", "grpc-v2")
+#: How models may be asked, by KServe's names; runtimes that say the first are taken first.
+PROTOCOLS = ("v1", "v2", "grpc-v1", "grpc-v2")
 #: What KServe takes for a model that does not say how it is asked.
 _PROTOCOL = "v1"
 _PLACEHOLDER = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}")
@@ -182,7 +183,7 @@ def _order(runtime: Runtime, format_: str) -> tuple[Any, ...]:
     formats = runtime["spec"].get("supportedModelFormats") or []
     priority = next((one.get("priority") for one in formats if one["name"] == format_), None) or 0
     protocols = runtime["spec"].get("protocolVersions") or []
-    spoken = min((_PROTOCOLS.index(p) for p in protocols if p in _PROTOCOLS), default=len(_PROTOCOLS))
+    spoken = min((PROTOCOLS.index(p) for p in protocols if p in PROTOCOLS), default=len(PROTOCOLS))
     return runtime["kind"] == _CLUSTERS, -priority, spoken, named(runtime)[2]
 
 

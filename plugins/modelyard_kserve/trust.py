@@ -51,9 +51,20 @@ def trust_of(*, registered: bool, by_settings: bool, consented: bool) -> Trust:
     return "consent" if consented else ""
 
 
-def advice(digest: str) -> str:
-    """What to do where a model was refused."""
-    return (
-        "if you know who made them: modelyard endpoints apply -f FILE --trust, "
-        f"or in the file metadata.annotations {ANNOTATION}: sha256:{digest}"
-    )
+def advice(refused: str, digest: str = "") -> str:
+    """What to do about a model; empty: consent would not help.
+
+    Args:
+        refused: why it is not loaded.
+        digest: of its files; empty: it is not known here.
+
+    Example:
+        >>> advice("model.pkl can't be loaded: it is torn", "ab12")
+        ''
+        >>> advice(f"it is a pickle; {CONSENT}")
+        'if you know who made them: modelyard endpoints apply -f FILE --trust'
+    """
+    if CONSENT not in refused:
+        return ""
+    in_file = f", or in the file metadata.annotations {ANNOTATION}: sha256:{digest}" if digest else ""
+    return f"if you know who made them: modelyard endpoints apply -f FILE --trust{in_file}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from modelyard import asking, console, manifests, tables
+from modelyard import asking, console, tables
 from modelyard.cli.base import Session, json_option
 from modelyard.cli.showing import print_endpoint, print_explanation, print_graph
 from modelyard.cli.watching import resumable, watched
@@ -118,12 +118,7 @@ def lint(session: Session, places: tuple[str, ...], mode: str | None) -> int:
     Example:
       modelyard endpoints lint late-flights.yaml --target standard
     """
-    found = []
-    for place in places:
-        if place == "-":
-            found += session.yard.endpoints.lint_text(manifests.stdin_text(), "<stdin>", mode=mode)
-        else:
-            found += session.yard.endpoints.lint(place, mode=mode)
+    found = session.yard.endpoints.lint(*places, mode=mode)
     session.show(found, lambda: _print_findings(found))
     return ConfigError.exit_status if any(one.level == "error" for one in found) else 0
 

@@ -25,9 +25,13 @@ def print_endpoint(endpoint: Endpoint) -> None:
     )
     if endpoint.message:
         click.echo(f"  {endpoint.message}")
+    said = [revision.message for revision in endpoint.revisions]
     rows = [
-        (r.name, f"{r.model}/{r.version}", f"{r.traffic} %", state_of(r), r.created, _remark(r))
-        for r in endpoint.revisions
+        (
+            *(r.name, f"{r.model}/{r.version}", f"{r.traffic} %", state_of(r), r.created),
+            _remark(r, said[:place]),
+        )
+        for place, r in enumerate(endpoint.revisions)
     ]
     console.table(("REVISION", "MODEL", "TRAFFIC", "STATE", "CREATED (UTC)", ""), rows)
 
@@ -76,7 +80,7 @@ def print_explanation(found: Explanation) -> None:
     for name, lines in found.logs.items():
         click.echo(f"\nthe last lines of {name}:")
         for line in lines or ("(it wrote nothing)",):
-            click.echo(f"  {_short(line)}")
+            click.echo(f"  {_new(line, said)}")
     if found.events:
         click.echo()
         last = found.events[-_EVENTS:]
@@ -85,7 +89,7 @@ def print_explanation(found: Explanation) -> None:
     if found.unknown:
         click.echo(f"\n{found.unknown}")
     click.echo()
-    for step in next_steps(endpoint):
+    for step in next_steps(endpoint, found.advice):
         click.echo(f"next: {step}")
 
 
@@ -102,14 +106,14 @@ def waits(endpoint: Endpoint) -> Iterator[tuple[str, datetime | None]]:
         yield f"{endpoint.name}: {ready.message or ready.reason or 'not ready yet'}", ready.since
 
 
-def next_steps(endpoint: Endpoint) -> Iterator[str]:
-    """What somebody can do about an endpoint that is not as it should be."""
+def next_steps(endpoint: Endpoint, advice: str = "") -> Iterator[str]:
+    """What somebody can do about an endpoint that is not as it should be; `advice` is its provider's."""
     failed = [revision for revision in endpoint.revisions[:1] if revision.failed]
     if endpoint.url is None and endpoint.target == "local":
         yield "modelyard up"
     elif failed:
-        if "--trust" in failed[0].message:
-            yield "modelyard endpoints apply -f FILE --trust, if you know who made the model"
+        if advice:
+            yield advice
         yield f"modelyard endpoints logs {endpoint.name}; then apply a file that works, or the same again"
         answering = [r for r in endpoint.revisions if r.traffic and r.ready]
         for revision in answering[:1]:
@@ -145,9 +149,9 @@ def ago(moment: datetime | None) -> str:
     return f"{seconds}s"
 
 
-def _remark(revision: Revision) -> str:
+def _remark(revision: Revision, said: Sequence[str]) -> str:
     by = {"consent": "trusted by consent", "settings": "trusted by trust_pickle"}.get(revision.trust, "")
-    return "; ".join(filter(None, [_short(revision.message), by]))
+    return "; ".join(filter(None, [_new(revision.message, said), by]))
 
 
 def _replica(one: Replica, said: Sequence[str]) -> tuple[object, ...]:
@@ -157,7 +161,7 @@ def _replica(one: Replica, said: Sequence[str]) -> tuple[object, ...]:
 
 def _new(text: str, said: Sequence[str]) -> str:
     """The text without what stands above already."""
-    for sentence in said:
+    for sentence in filter(None, said):
         text = text.replace(sentence, "(as above)")
     return _short(text)
 

@@ -235,6 +235,7 @@ class Explanation(Record):
         events: the last ones, oldest first.
         logs: the last lines of each revision that failed, by its name.
         unknown: what could not be read, and why.
+        advice: what to do about the newest revision, where its provider knows; as a refused `apply` says it.
     """
 
     endpoint: Endpoint
@@ -242,6 +243,7 @@ class Explanation(Record):
     events: tuple[Event, ...] = ()
     logs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unknown: str = ""
+    advice: str = ""
 
     @property
     def settled(self) -> bool:

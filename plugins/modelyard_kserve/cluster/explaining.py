@@ -11,6 +11,7 @@ from modelyard.kube import Cluster
 from modelyard.kube.explain import evidence, waits_for
 from modelyard.records import Condition, Endpoint, Event, Explanation, Replica
 from modelyard_kserve.cluster.observing import Seen, condition, is_true
+from modelyard_kserve.trust import advice
 
 #: Events that are told, and pods that are asked for theirs.
 _EVENTS, _PODS = 50, 6
@@ -32,6 +33,7 @@ def explanation(cluster: Cluster, seen: Seen, endpoint: Endpoint) -> Explanation
             if found["metadata"]["name"] in failed
         },
         unknown=unknown,
+        advice=advice(" ".join(one.message for one in endpoint.revisions[:1] if one.failed)),
     )
 
 

@@ -17,16 +17,14 @@ from modelyard.errors import ConfigError
 from modelyard.records import Trust
 from modelyard.targets import Address
 from modelyard_kserve.manifest import Manifest
+from modelyard_kserve.own_annotations import PREFIX, PROJECT, WRITTEN
 
 API = "serving.kserve.io/v1beta1"
 KIND = "InferenceService"
 #: Labels of KServe on everything that it makes.
 OF_SERVICE, OF_COMPONENT = "serving.kserve.io/inferenceservice", "component"
-#: The label by which a project's InferenceServices are found.
-PROJECT = "modelyard.dev/project"
 #: Secret and ServiceAccount with which models are fetched.
 ACCESS = "modelyard-models"
-_OURS = "modelyard.dev/"
 #: The file as it was applied, where `kubectl apply view-last-applied` looks too. KServe copies every other
 #: annotation to the revisions, and a file that differs in its canary alone must not make a new one.
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -34,7 +32,7 @@ _MANAGED_BY = {"app.kubernetes.io/managed-by": "modelyard"}
 #: The id of a prediction. KServe's agent names an event by `Ce-Id`, which plain callers don't send, and tells
 #: nobody which name it made up; this one is the caller's, or Envoy's.
 REQUEST_ID = "X-Request-Id"
-_LOGGED = (f"{_OURS}model", f"{_OURS}version")
+_LOGGED = (f"{PREFIX}model", f"{PREFIX}version")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
@@ -79,14 +77,14 @@ class Identity:
 def identity_of(metadata: Mapping[str, Any]) -> Identity:
     """The identity in an object's (or pod template's) metadata."""
     said = metadata.get("annotations") or {}
-    generation = said.get(f"{_OURS}generation", "")
+    generation = said.get(f"{PREFIX}generation", "")
     return Identity(
-        model=said.get(f"{_OURS}model", ""),
-        version=said.get(f"{_OURS}version", "0"),
-        storage_uri=said.get(f"{_OURS}storage-uri", ""),
-        spec=said.get(f"{_OURS}spec", ""),
+        model=said.get(f"{PREFIX}model", ""),
+        version=said.get(f"{PREFIX}version", "0"),
+        storage_uri=said.get(f"{PREFIX}storage-uri", ""),
+        spec=said.get(f"{PREFIX}spec", ""),
         generation=int(generation) if generation.isdigit() else 1,
-        trust=said.get(f"{_OURS}trusted-by", ""),
+        trust=said.get(f"{PREFIX}trusted-by", ""),
     )
 
 
@@ -144,9 +142,10 @@ def inference_service(
         _direct_logger(predictor, served, sink)
     metadata["namespace"] = manifest.namespace
     metadata["labels"] = {**(metadata.get("labels") or {}), **_MANAGED_BY, PROJECT: project_label(project)}
-    metadata["annotations"] = {**(metadata.get("annotations") or {}), **_annotations(served)}
-    metadata["annotations"][f"{_OURS}spec"] = digest_of(made)[:16]
-    metadata["annotations"][f"{_OURS}generation"] = str(generation)
+    theirs = {k: v for k, v in (metadata.get("annotations") or {}).items() if k not in WRITTEN}
+    metadata["annotations"] = {**theirs, **_annotations(served)}
+    metadata["annotations"][f"{PREFIX}spec"] = digest_of(made)[:16]
+    metadata["annotations"][f"{PREFIX}generation"] = str(generation)
     metadata["annotations"][_APPLIED] = json.dumps(manifest.document, ensure_ascii=False)
     if canary is not None:
         predictor["canaryTrafficPercent"] = canary
@@ -197,7 +196,7 @@ def _annotations(served: Served) -> dict[str, str]:
     }
     if served.trust == "consent":
         said["trust"] = f"sha256:{served.digest}"  # it is remembered where the file says it, too
-    return {f"{_OURS}{key}": value for key, value in said.items() if value}
+    return {f"{PREFIX}{key}": value for key, value in said.items() if value}
 
 
 def _canonical(header: str) -> str:

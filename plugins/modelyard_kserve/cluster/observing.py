@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from modelyard.errors import NotFoundError
 from modelyard.kube import ApiFault, Cluster, Ref
-from modelyard_kserve.cluster.manifests import API, KIND, OF_COMPONENT, OF_SERVICE, PROJECT, project_label
+from modelyard_kserve.cluster.manifests import API, KIND, OF_COMPONENT, OF_SERVICE, project_label
 from modelyard_kserve.lint import Mode
+from modelyard_kserve.own_annotations import PROJECT
 
 _Object = dict[str, Any]
 T = TypeVar("T")

@@ -112,7 +112,7 @@ def _run_python(
         import traceback
 
         traceback.print_exc()
-        return _say(f"{program.name} ended: {type(fault).__name__}: {' '.join(str(fault).split())[:300]}")
+        return _say(f"{program.name} ended: {resources.in_words(fault)}")
     return 0
 
 

@@ -35,6 +35,8 @@ _HEADERS_SECONDS, _IDLE_SECONDS = 15, 3600
 #: Connections from callers at once, and requests to one revision that may wait for a connection.
 _CONNECTIONS, _PENDING = 4096, 4096
 _NO_TOKEN = "this endpoint asks for its token: Authorization: Bearer TOKEN (modelyard endpoints token)"
+#: Of an overprovisioning factor: one.
+_PERCENT = 100
 #: The cluster of the controller's pages; no revision has a name like it.
 _PAGES = "pages"
 #: What Envoy itself refuses is one sentence in JSON, as what a model server refuses.
@@ -407,6 +409,8 @@ def _of_revisions(routing: Routing) -> list[dict[str, Any]]:
             # With more, one replica of two that is out would send everything to both again; with none,
             # callers would be refused while all are out.
             "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
+            # Whoever refuses to be connected to is left out. An error is the model's answer, and a connection
+            # that ends in the middle is its process's end, after which it is not here any more.
             "outlier_detection": {
                 "consecutive_local_origin_failure": 3,
                 "split_external_local_origin_errors": True,
@@ -432,6 +436,8 @@ def _assignments(routing: Routing) -> list[dict[str, Any]]:
                 {"priority": priority, "lb_endpoints": [_socket(path) for path in sockets]}
                 for priority, sockets in enumerate(_by_priority(routing, revision))
             ],
+            # As long as one replica takes requests, the activator gets none but those that were refused.
+            "policy": {"overprovisioning_factor": 100 * _PERCENT},
         }
         for revision in _revisions(routing)
     ]

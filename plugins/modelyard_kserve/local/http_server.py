@@ -17,6 +17,7 @@ from typing import Any
 
 from modelyard_kserve.local.grpc_status import CONTENT_TYPE, SERVICE, refusal
 from modelyard_kserve.local.messages import BODY_LIMIT, Answer, Request, closed
+from modelyard_kserve.local.resources import in_words
 from modelyard_kserve.local.unpacking import unpacked
 
 #: Seconds that a body may take, and how many bytes give it a second more: who sends nothing, or next to
@@ -345,8 +346,7 @@ async def _answer(handle: Handle, request: Request) -> Answer:
         import traceback
 
         traceback.print_exc()
-        said = " ".join(str(fault).split())[:300]
-        return Answer.error(500, ": ".join(filter(None, [type(fault).__name__, said])))
+        return Answer.error(500, in_words(fault))
 
 
 def _unquoted(path: bytes) -> str:

@@ -198,11 +198,19 @@ class KserveApp:
             if explain:
                 said = await self._call(model.explain, payload, headers)
             else:
-                said = await self._call(model.predict, payload, *given)
+                said = await self._predicted(model, payload, *given)
             said = await self._call(model.postprocess, said, *given)
         if inspect.isgenerator(said):
             raise NotImplementedError("the model answers in pieces, which only `async def predict` can do")
         return said, upstream.passed_on(back)
+
+    async def _predicted(self, model: Any, payload: Any, *given: Any) -> Any:
+        try:
+            return await self._call(model.predict, payload, *given)
+        except Exception as fault:
+            if wrong := upstream.by_another_protocol(model, payload, fault):
+                raise _CallersFault(wrong) from None
+            raise
 
     async def _call(self, function: Any, *given: Any) -> Any:
         """Await it, or run it in the thread: a slow one must not keep others from being asked."""

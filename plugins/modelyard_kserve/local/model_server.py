@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             trust_pickle=given.trust_pickle,
             probabilities=probabilities,
         )
+        resources.require_room()
     except ModelyardError as fault:
         print(f"model server {os.getpid()}: {fault.message}", flush=True)
         return 3

@@ -23,6 +23,12 @@ KNOWN = ("cpu", "memory", GPU)
 #: Seconds that nvidia-smi may take.
 _SECONDS = 30.0
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+#: Bytes for the thread that asks the model, and another one.
+_ROOM = 16 << 20
+#: What is asked for is rounded up to a multiple of it.
+_STEP = 64 << 20
+#: What Python says where a thread's stack is beyond the limit.
+_NO_THREAD = "can't start new thread"
 #: Locks of GPUs, held until the process ends.
 _held: list[int] = []
 
@@ -57,15 +63,64 @@ def take(memory: int, gpus: int) -> None:
         gpus: how many it gets for itself; it sees no others.
 
     Raises:
-        ConfigError: `model-unloadable`: there are not so many GPUs, or others have them.
+        ConfigError: `model-unloadable`: there are not so many GPUs, or others have them; the process has more
+            memory already.
     """
     if memory and sys.platform == "linux":
         # The address space, which RLIMIT_AS limits, is reserved by the gigabyte and never used.
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         given = memory if most == resource.RLIM_INFINITY else min(memory, most)
         resource.setrlimit(resource.RLIMIT_DATA, (given, given))
+        require_room()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(_leased(gpus))
+
+
+def require_room() -> None:
+    """Refuse to serve what could not answer: each thread takes its stack out of the limit of memory, too.
+
+    Raises:
+        ConfigError: `model-unloadable`.
+    """
+    limit, has = _data_limit(), _data()
+    if limit and has + _ROOM > limit:
+        enough = math.ceil((has + 2 * _ROOM) / _STEP) * _STEP
+        raise ConfigError(
+            "model-unloadable",
+            f"resources.limits.memory, {_mib(limit)}, does not suffice: the process has {_mib(has)} before "
+            f"it answers anything; ask for {_mib(enough)} or more",
+            "a larger limit, or none",
+        )
+
+
+def in_words(fault: BaseException) -> str:
+    """An error of a model in one sentence; one that is about memory names the limit.
+
+    Example:
+        >>> in_words(ValueError("a b")), in_words(KeyError())
+        ('ValueError: a b', 'KeyError')
+    """
+    said = " ".join(str(fault).split())[:300]
+    if (isinstance(fault, MemoryError) or _NO_THREAD in said) and (limit := _data_limit()):
+        said = f"resources.limits.memory, {_mib(limit)}, does not suffice"
+    return ": ".join(filter(None, [type(fault).__name__, said]))
+
+
+def _data_limit() -> int:
+    """Bytes of its own that this process may have; 0: any number."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return 0 if limit == resource.RLIM_INFINITY or sys.platform != "linux" else limit
+
+
+def _data() -> int:
+    """Bytes that the limit counts: what the process may write to, whether it shares it still or not."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    found = re.search(r"^VmData:\s*(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def _mib(count: int) -> str:
+    return f"{math.ceil(count / 2**20)} MiB"
 
 
 def _leased(wanted: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from modelyard_kserve.local.addresses import authority_of
@@ -41,6 +42,23 @@ def answer_of(fault: Exception) -> Answer | None:
         name = fault.code().name  # type: ignore[attr-defined]
         return Answer.error(_STATUS.get(name, 500), f"the predictor: {fault.details()}")  # type: ignore[attr-defined]
     return None
+
+
+def by_another_protocol(model: Any, payload: Any, fault: Exception) -> str:
+    """What to do where KServe's own `predict` handed a request of V2 on in V1, or the other way, and the
+    predictor refused it; empty: this fault is another one."""
+    told, config = answer_of(fault), getattr(model, "predictor_config", None)
+    if told is None or told.status != HTTPStatus.BAD_REQUEST or config is None:
+        return ""
+    came = "v1" if isinstance(payload, dict) else "v2" if hasattr(payload, "to_rest") else ""
+    asked = str(config.protocol)
+    if came in ("", asked.removeprefix("grpc-")):
+        return ""
+    return (
+        f"{told.value['error']}; the predictor is asked in {asked}, and what it was sent is {came}'s: ask in "
+        f"{asked}, let preprocess make one of the other, or start the transformer with "
+        f"--predictor_protocol={came}"
+    )
 
 
 def passed_on(headers: Mapping[Any, Any]) -> dict[str, str]:

@@ -175,6 +175,33 @@ def test_nothing_is_applied_when_one_document_is_wrong(project: Path) -> None:
     assert not {"three", "four"} & listed(project).keys()
 
 
+def test_two_of_one_name_are_refused_before_anything_is_applied(project: Path) -> None:
+    (project / "twice").mkdir()
+    (project / "twice" / "a.yaml").write_text(f"{service('five')}---\n{service('six')}")
+    (project / "twice" / "b.yaml").write_text(service("five"))
+    first, second = Path("twice", "a.yaml"), Path("twice", "b.yaml")
+    done = modelyard("apply", "-f", "twice", cwd=project, status=3)
+    said = f"{second}, line 4: metadata.name: InferenceService 'five' stands at {first}:4 already"
+    assert f"error: {said}: one would replace the other; nothing was applied" in done.stderr
+    assert not {"five", "six"} & listed(project).keys()
+    lint = modelyard("lint", str(second), str(first), "twice", cwd=project, status=3)
+    said = f"{first}:4: error: metadata.name: InferenceService 'five' stands at {second}:4 already"
+    assert lint.stdout.startswith(said)
+    assert lint.stdout.count("stands at") == 1
+    assert modelyard("lint", str(first), cwd=project).stdout == "nothing to say\n"
+
+
+def test_here_a_graph_has_no_name_of_an_endpoint_and_on_clusters_it_may(project: Path) -> None:
+    typed = f"{service('both')}---\n{GRAPH}"
+    done = modelyard("apply", "-f", "-", cwd=project, typed=typed, status=3)
+    assert "InferenceGraph 'both' stands at <stdin>:4 already" in done.stderr
+    modelyard("lint", "-", "--target", "knative", cwd=project, typed=typed)
+    other = service("both").replace("name: both", "name: both\n  namespace: other")
+    twins = f"{service('both')}---\n{other}"
+    assert "stands at" in modelyard("lint", "-", cwd=project, typed=twins, status=3).stdout
+    modelyard("lint", "-", "--target", "knative", cwd=project, typed=twins)
+
+
 def test_one_that_fails_does_not_hinder_the_others(project: Path) -> None:
     typed = f"{service('lost', 'gone')}---\n{service('found')}"
     done = modelyard("apply", "-f", "-", cwd=project, typed=typed, status=4)
@@ -295,6 +322,11 @@ def test_a_pickle_needs_consent_which_holds_for_these_files_alone(project: Path)
     assert "modelyard endpoints apply --trust" in refused.stderr
     digest = refused.stderr.rpartition("modelyard.dev/trust: sha256:")[2].split()[0]
     assert len(digest) == 64
+    said = modelyard("show", "pickled", cwd=project).stdout
+    assert said.count("it is a pickle, which runs code") == 1
+    advice = refused.stderr.partition("next: ")[2].strip()
+    assert advice.endswith(f"modelyard.dev/trust: sha256:{digest}")
+    assert f"next: {advice}\n" in said
     trusted = modelyard("apply", "-f", "pickled.yaml", "--trust", cwd=project)
     assert "trusted by consent" in trusted.stdout
     # It is remembered, and what it was given for is told.

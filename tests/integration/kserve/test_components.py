@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -209,6 +210,32 @@ def test_classes_are_asked_in_grpc_as_well(project: Any, within: Any) -> None:
         first = json.loads(collector.of("by-grpc")[0].body)
         assert first["inputs"][0]["data"] == [2.0, 4.0], "what the predictor was asked"
     project.server.delete("in-grpc")
+
+
+def test_who_asks_in_another_protocol_than_the_predictor_is_asked_in_is_told_so(
+    project: Any, ask: Any
+) -> None:
+    import grpc
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+    made = project.server.apply(service(project, "by-v1", transformer=halves()))
+    to_do = "or start the transformer with --predictor_protocol=v2"
+    status, _, said = ask(made, "/v2/models/by-v1/infer", {"inputs": [tensor(10.0, 20.0)]})
+    assert (status, to_do in said["error"]) == (400, True), said
+    with grpc.insecure_channel(
+        made.url.split("/")[2], [("grpc.default_authority", "by-v1-default.example.com")]
+    ) as channel:
+        asked = {"name": "x", "datatype": "FP64", "shape": [1, 1]}
+        request = pb.ModelInferRequest(
+            model_name="by-v1", inputs=[asked], raw_input_contents=[struct.pack("<d", 10)]
+        )
+        with pytest.raises(grpc.RpcError, match=to_do) as refused:
+            GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    status, _, said = ask(made, "/v1/models/by-v1:predict", {"instances": [[1]]})
+    assert (status, said) == (400, {"error": "the predictor: 0.5 is refused"})
+    project.server.delete("by-v1")
 
 
 def test_a_component_has_a_model_of_its_own(project: Any, ask: Any) -> None:

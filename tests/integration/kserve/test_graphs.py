@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,15 @@ def asked(
 
 def answers(both: tuple[Endpoint, Endpoint], rows: Any) -> list[list[Any]]:
     return [list(one.predict(rows).predictions) for one in both]
+
+
+def asleep(file: Path) -> Path:
+    """The same file for something without a replica that stays."""
+    content = json.loads(file.read_text())
+    content["metadata"]["annotations"] = {"autoscaling.knative.dev/window": "6s"}
+    content["spec"].get("predictor", content["spec"])["minReplicas"] = 0
+    file.write_text(json.dumps(content))
+    return file
 
 
 # -- answers --------------------------------------------------------------------------------
@@ -283,6 +293,33 @@ def test_a_changed_graph_is_a_new_revision_and_no_request_fails(
     assert changed.predict(rows).predictions == both[1].predict(rows).predictions
     again = project.server.apply(graph(project, "changing", "Sequence", to("two")))
     assert again.revisions[0].name == "changing-00004"
+
+
+def test_a_request_wakes_every_step_that_sleeps_and_none_is_lost(
+    project: Any, post: Any, within: Any, rows: Any
+) -> None:
+    names = ("first-asleep", "second-asleep")
+    for name, uri in zip(names, (V1, V2)):
+        project.server.apply(asleep(project.file(name, uri)))
+    steps = (to(names[0]), {"nodeName": "each", "data": "$request"})
+    each = ("Ensemble", [to(name) for name in names])
+    made = project.server.apply(asleep(graph(project, "dreams", "Sequence", *steps, each=each)))
+    predicted = answers(tuple(map(project.server.get, names)), rows)
+    said = {str(place): {"predictions": one} for place, one in enumerate(predicted)}
+    everybody = (*names, "dreams")
+
+    def sleeps() -> bool:
+        return not any(project.family(name) for name in everybody)
+
+    assert within(40, sleeps), "nobody asks, but they stay"
+    assert all(project.server.get(name).ready for name in everybody)
+    assert asked(post, made, rows)[:2] == (200, said)
+    assert within(40, sleeps)
+    with ThreadPoolExecutor(50) as pool:
+        got = list(pool.map(lambda _: asked(post, made, rows), range(100)))
+    assert [one[:2] for one in got if one[:2] != (200, said)] == []
+    for name in reversed(everybody):
+        project.server.delete(name)
 
 
 def test_delete_and_down_end_it(

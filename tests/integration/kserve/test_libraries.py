@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -316,14 +318,42 @@ def test_limits_are_kept_by_the_process(
 
     url = limited(memory="1Gi", cpu=2)
     assert ask(url, 0) == (200, {"predictions": [2]})
-    assert ask(url, 2**31)[0] == 500
+    said = "MemoryError: resources.limits.memory, 1024 MiB, does not suffice"
+    assert ask(url, 2**31) == (500, {"error": said})
     assert ask(url, 2**20) == (200, {"predictions": [2**20]}), "and it answers on"
     url = limited(memory="4Gi")
     assert ask(url, 0) == (200, {"predictions": [1]})
     assert ask(url, 2**31) == (200, {"predictions": [2**31]})
     with pytest.raises(ModelyardError) as caught:
+        limited(memory="60Mi")
+    found = re.search(r"limits.memory, 60 MiB, does not suffice: .* ask for (\d+) MiB", caught.value.message)
+    assert found, caught.value.message
+    state = project.server.explain("hungry").endpoint.revisions[0]
+    assert (state.failed, found[0] in state.message) == (True, True)
+    assert ask(url, 0) == (200, {"predictions": [1]}), "the one before answers"
+    url = limited(memory=f"{found[1]}Mi")
+    assert ask(url, 0) == (200, {"predictions": [1]}), "what is said to be enough is enough"
+    with pytest.raises(ModelyardError) as caught:
         limited(**{"nvidia.com/gpu": 99})
     assert "it asks for 99 of nvidia.com/gpu; this machine has " in caught.value.message
+
+
+class Large:
+    """Takes 1 GiB while it is loaded."""
+
+    def __reduce__(self) -> Any:
+        return bytearray, (2**30,)
+
+
+def test_a_model_that_does_not_fit_says_so(new_project: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.pkl").write_bytes(pickle.dumps(Large()))
+    project = new_project(trust_pickle=True)
+    limits = {"limits": {"memory": "512Mi"}}
+    with pytest.raises(ModelyardError) as caught:
+        project.apply("large", str(tmp_path / "model"), **of("sklearn"), resources=limits)
+    said = "can't be loaded: MemoryError: resources.limits.memory, 512 MiB, does not suffice"
+    assert said in caught.value.message
 
 
 # -- what can't be served -------------------------------------------------------------------

@@ -71,10 +71,10 @@ def test_a_failure_is_told_once_with_its_log_and_what_to_do(capsys: pytest.Captu
         Event(time=now(), type="Warning", reason=f"Reason{n}", message=FAILED.message, count=n)
         for n in range(1, 40)
     )
-    logs = {FAILED.name: ("first line", "last line")}
+    logs = {FAILED.name: ("first line", f"model server 7: {FAILED.message}")}
     said = printed(capsys, Explanation(endpoint=failed, events=events, logs=logs, unknown="no events"))
     assert said.count(FAILED.message) == 1, "the same sentence stands there again and again"
-    assert "the last lines of flights-00002:\n  first line\n  last line\n" in said
+    assert "the last lines of flights-00002:\n  first line\n  model server 7: (as above)\n" in said
     assert "Reason39" in said
     assert "Reason20" not in said  # --json has them all
     assert "\nno events\n" in said
@@ -83,9 +83,15 @@ def test_a_failure_is_told_once_with_its_log_and_what_to_do(capsys: pytest.Captu
 
 
 def test_a_refused_pickle_names_the_way_out(capsys: pytest.CaptureFixture[str]) -> None:
-    refused = replace(FAILED, message="it is a pickle; consent with: modelyard endpoints apply --trust")
-    said = printed(capsys, Explanation(endpoint=endpoint(refused, ready="False")))
-    assert "next: modelyard endpoints apply -f FILE --trust, if you know who made the model" in said
+    way_out = "if you know who made them: modelyard endpoints apply -f FILE --trust"
+    said = printed(capsys, Explanation(endpoint=endpoint(FAILED, ready="False"), advice=way_out))
+    assert said.count("next: ") == 2
+    assert f"next: {way_out}\n" in said
+
+
+def test_what_two_revisions_say_stands_there_once(capsys: pytest.CaptureFixture[str]) -> None:
+    before = replace(FAILED, name="flights-00001", number=1)
+    assert printed(capsys, Explanation(endpoint=endpoint(FAILED, before))).count(FAILED.message) == 1
 
 
 def test_what_does_not_run_is_started(capsys: pytest.CaptureFixture[str]) -> None:

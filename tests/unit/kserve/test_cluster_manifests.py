@@ -179,3 +179,15 @@ def test_an_s3_server_with_tls_is_checked() -> None:
     assert secret["metadata"]["annotations"]["serving.kserve.io/s3-usehttps"] == "1"
     assert secret["metadata"]["annotations"]["serving.kserve.io/s3-verifyssl"] == "1"
     assert account["automountServiceAccountToken"] is False
+
+
+def test_what_was_applied_can_be_copied_out_of_the_cluster_and_applied_again() -> None:
+    again = made(made())
+    assert again["metadata"]["annotations"]["modelyard.dev/trusted-by"] == "registry"
+
+
+def test_a_file_does_not_say_who_answers_for_its_model() -> None:
+    annotations = {"modelyard.dev/trusted-by": "registry", "modelyard.dev/lineage-id": "ef" * 32}
+    claimed = {**DOCUMENT, "metadata": {"name": "late-flights", "annotations": annotations}}
+    said = made(claimed, replace(SERVED, trust="", lineage_id=None))["metadata"]["annotations"]
+    assert not annotations.keys() & said.keys()

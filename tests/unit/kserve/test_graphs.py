@@ -191,6 +191,18 @@ def test_what_can_not_be_is_refused_at_its_line(before: str, after: str, said: s
     assert said in refused.value.message
 
 
+def test_when_a_graph_goes_to_sleep_is_said_as_for_models() -> None:
+    def annotated(name: str, value: str) -> str:
+        return CHAIN.replace("{name: graph}", f"{{name: graph, annotations: {{{name}: {value}}}}}")
+
+    assert parsed().scaling.window == 60
+    assert parsed(annotated("autoscaling.knative.dev/window", "10m")).scaling.window == 600
+    with pytest.raises(ConfigError, match="'3s' is no time from 6s to 1h"):
+        parsed(annotated("autoscaling.knative.dev/window", "3s"))
+    (said,) = found(annotated("autoscaling.knative.dev/target", "'5'"))
+    assert (said.level, said.hint) == ("warning", "use scaleTarget")
+
+
 def test_nodes_in_a_circle_are_refused() -> None:
     nodes = "    root: {routerType: Sequence, steps: [{nodeName: x}]}\n"
     nodes += "    x: {routerType: Ensemble, steps: [{nodeName: y}, {serviceName: a}]}\n"

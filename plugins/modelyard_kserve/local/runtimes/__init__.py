@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from modelyard.errors import ModelyardError
+from modelyard_kserve.local.resources import in_words
 from modelyard_kserve.local.runtimes.base import Column, LoadedModel, Spec, described, unloadable
 from modelyard_kserve.local.runtimes.frames import frame
 
@@ -89,8 +90,7 @@ def load(
     except ModuleNotFoundError as fault:
         raise _missing(folder, fault) from fault
     except MemoryError as fault:
-        why = "there is not enough memory for it: resources.limits.memory, or the machine's"
-        raise unloadable(folder, why) from fault
+        raise unloadable(folder, in_words(fault)) from fault
     except Exception as fault:
         said = " ".join(str(fault).partition("Stack trace")[0].split())[:400]
         raise unloadable(folder, f"{type(fault).__name__}: {said}{_made_with(folder)}") from fault
