@@ -11,8 +11,8 @@ export PYTHONDONTWRITEBYTECODE :=
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-# Tests mostly wait for what they started; more than three at once make each other wait on two cores.
-AT_ONCE := -n 3
+# Tests often wait for what they started; with three at once two cores are too busy for what has a time.
+AT_ONCE := -n 2
 
 .PHONY: help venv demo lab labextension test lint types contracts unit cluster integration bench docs wheel \
 	constraints libraries system-deps clean

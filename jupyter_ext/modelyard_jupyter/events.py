@@ -9,13 +9,12 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from modelyard.errors import ModelyardError, NotFoundError
-from modelyard_jupyter.handlers import Handler
+from modelyard_jupyter.handlers import LIMIT, Handler
 from modelyard_jupyter.supervisor import WorkerDied
 
 #: Seconds between two looks, and after which a silent line is kept alive. Runs that log many times a second
 #: shall neither keep this machine nor the page busy.
 _LOOK, _SILENT = 2.0, 15.0
-_LIMIT = 30.0
 
 
 class EventsHandler(Handler):
@@ -60,7 +59,7 @@ class EventsHandler(Handler):
         """The rows of runs that run, and of those that did a moment ago."""
         worker = await self.yards.worker(await self.yards.get(project))
         try:
-            status, body = await worker.ask("runs", {"limit": "100"}, _LIMIT)
+            status, body = await worker.ask("runs", {"limit": "100"}, LIMIT)
         except (WorkerDied, TimeoutError):
             return before  # whoever asks for the section is told
         if status != 200:

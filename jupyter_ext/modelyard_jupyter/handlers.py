@@ -21,6 +21,8 @@ _LARGEST = 1 << 20
 _KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
 #: Seconds for which what changes or makes something is waited for.
 _CHANGING = 300.0
+#: Seconds that others may take, with the start of the process that answers: on a busy machine that is most.
+LIMIT = 60.0
 #: A project in an address, and anything that has a name.
 PROJECT, _NAME = "projects/([0-9a-f]{12})", "([^/]+)"
 
@@ -41,7 +43,7 @@ class Question:
     names: tuple[str, ...] = ()
     read: str | None = None
     change: str | None = None
-    limit: float = 30.0
+    limit: float = LIMIT
 
 
 QUESTIONS = (

@@ -34,7 +34,7 @@ _FLAGS = (
     "--disable-sync",
 )
 #: Milliseconds that anything in the browser may take.
-PATIENCE = 30_000
+PATIENCE = 60_000
 sync_api.expect.set_options(timeout=PATIENCE)
 #: Kinds of findings of axe-core that are faults.
 _FAULTS = ("serious", "critical")

@@ -314,7 +314,7 @@ def test_ten_thousand_runs_are_a_few_rows(
     start = contextlib.contextmanager(browser_kit.start_server)
     with start(folder, tmp_path_factory.mktemp("home")) as server:
         lab = open_lab(server)
-        expect(lab.section("Runs")).to_contain_text(re.compile(r"10.?000 runs"), timeout=60_000)
+        expect(lab.section("Runs")).to_contain_text(re.compile(r"10.?000 runs"), timeout=120_000)
         assert rows(lab).count() < 60
         rows(lab).first.focus()
         lab.page.keyboard.press("End")

@@ -75,5 +75,6 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_page_works_as_it_stands(reader: Reader) -> None:
     reader.read(PAGE.read_text())

@@ -72,7 +72,7 @@ class Jupyter:
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}modelyard/api/v1/{path}", data, given, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=240) as answer:
                 return Said(answer.status, answer.read(), dict(answer.headers))
         except urllib.error.HTTPError as fault:
             return Said(fault.code, fault.read(), dict(fault.headers))
