@@ -1,9 +1,10 @@
 """Take away what was applied and is not wanted any more, in an order in which nothing holds it back.
 
-Objects of a component's own kinds go first, those that people made among them, and then the kinds, both while
-the controllers that must clean up behind them still run: other controllers may make an object anew until its
-kind is gone, and nobody else would let go of it. Then webhooks, workloads and the rest, and the namespaces
-last: one can't end while kinds that may have objects in it come and go.
+Objects of a component's own kinds go first, those that people made among them, and with them the kinds, while
+the controllers that must clean up behind them still run: nobody else would let go of them. Other controllers
+may make an object anew as long as its kind does not end, so the kinds do not wait for their last object. Then
+webhooks, workloads and the rest, and the namespaces last: one can't end while kinds that may have objects in
+it come and go.
 """
 
 from __future__ import annotations
@@ -51,11 +52,9 @@ class Pruner:
         """
         gone = [ref for ref in old if ref not in kept]
         kinds = [ref for ref in gone if ref.kind == _DEFINITION]
-        self._remove_instances(kinds, {(ref.kind, ref.namespace, ref.name) for ref in gone})
+        self._remove_kinds(kinds, {(ref.kind, ref.namespace, ref.name) for ref in gone})
         rest = [ref for ref in gone if not self._is_instance(ref, kinds)]
         namespaces = [ref for ref in rest if ref.kind == "Namespace"]
-        self._delete(kinds)
-        self._await_gone(partial(self._still_there, kinds))
         self._delete(ref for ref in rest if ref.kind in _WEBHOOKS)
         self._delete(ref for ref in rest if ref.kind in _WORKLOADS)
         # A namespace that still holds pods is looked at again after half their grace period: minutes.
@@ -65,8 +64,8 @@ class Pruner:
         self._await_gone(partial(self._still_there, namespaces))
         return len(gone)
 
-    def _remove_instances(self, kinds: list[Ref], ours: Collection[tuple[str, str, str]]) -> None:
-        """All objects of kinds that go. Controllers may make some anew until their parents are gone."""
+    def _remove_kinds(self, kinds: list[Ref], ours: Collection[tuple[str, str, str]]) -> None:
+        """Kinds with all their objects, of which nobody can make another one once they end."""
         said: set[Ref] = set()
 
         def left() -> list[Ref]:
@@ -81,7 +80,9 @@ class Pruner:
 
         self._owned: dict[Ref, bool] = {}
         self._ends: dict[Ref, bool] = {}
-        self._await_gone(left)
+        left()
+        self._delete(kinds)
+        self._await_gone(lambda: [*left(), *self._still_there(kinds)])
 
     def _instances(self, kind: Ref) -> list[Ref]:
         definition = self._cluster.get(kind)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from modelyard.errors import NotFoundError
+from modelyard.errors import ModelyardError, NotFoundError
 from modelyard.kube import ApiFault, Cluster, Ref, ref_of
 from modelyard_sandbox import pruning
 from modelyard_sandbox.applier import Applier
@@ -205,6 +207,33 @@ def test_a_component_goes_with_its_kinds_and_says_what_else_goes(
             assert light_cluster.get(ref_of(manifest)) is None
         except NotFoundError:
             assert manifest["kind"] == "Gadget"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_kind_goes_though_somebody_makes_its_objects_anew(
+    applier: Applier, light_cluster: Cluster, namespace: str
+) -> None:
+    group = f"{namespace}.example.org"
+    done = apply(applier, f"c-{namespace}", [definition("Weed", group)])
+    weeds = [thing("Weed", group, f"weed-{number}", namespace) for number in range(5)]
+    over = threading.Event()
+
+    def grow() -> None:
+        while not over.is_set():
+            for weed in weeds:
+                with contextlib.suppress(ModelyardError):
+                    light_cluster.create(weed)
+
+    growing = threading.Thread(target=grow)
+    growing.start()
+    try:
+        while not light_cluster.find(f"{group}/v1", "Weed", namespace=namespace):
+            time.sleep(0.1)
+        Pruner(light_cluster, lambda _: None, lambda _: None).prune([line.ref for line in done], ())
+    finally:
+        over.set()
+        growing.join()
+    assert light_cluster.get(ref_of(definition("Weed", group))) is None
 
 
 def test_what_another_component_still_wants_stays(
