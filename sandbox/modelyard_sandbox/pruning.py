@@ -95,6 +95,10 @@ class Pruner:
             listed = self._cluster.find(api_version, name, only_metadata=True)
         except NotFoundError:  # it is not served any more
             return []
+        except ApiFault as fault:  # since a moment ago
+            if fault.code != "kube-not-found":
+                raise
+            return []
         found = []
         for one in listed:
             metadata = one["metadata"]
