@@ -101,10 +101,12 @@ def documents(text: str, where: str) -> list[Document]:
     import yaml
 
     try:
-        nodes = list(yaml.compose_all(_without_tabs(text), yaml.SafeLoader))
+        read = _json(text)
+        # JSON may be indented by tabs, YAML not; in JSON's texts there are none.
+        nodes = list(yaml.compose_all(text if read is None else text.replace("\t", " "), yaml.SafeLoader))
         for node in nodes:
             _size(node, {})
-        values = list(yaml.safe_load_all(text)) if (read := _json(text)) is None else [read]
+        values = list(yaml.safe_load_all(text)) if read is None else [read]
     except RecursionError:
         raise Unreadable(1, "it is nested too deeply") from None
     except (yaml.YAMLError, ValueError) as fault:  # a ValueError is a date that the calendar lacks
@@ -159,11 +161,6 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _without_tabs(text: str) -> str:
-    """JSON may be indented by them, YAML not; in JSON's texts there are none."""
-    return text.replace("\t", " ") if "\t" in text and _json(text) is not None else text
 
 
 def _size(node: Any, known: dict[int, int]) -> int:

@@ -32,7 +32,7 @@ from modelyard_kserve.local import access_log, tokens, told
 from modelyard_kserve.local import desired as states
 from modelyard_kserve.local.addresses import cluster_of
 from modelyard_kserve.local.admin import Admin
-from modelyard_kserve.local.conditions import REFUSES, events
+from modelyard_kserve.local.conditions import events
 from modelyard_kserve.local.desired import Desired, Wanted
 from modelyard_kserve.local.graph import shown
 from modelyard_kserve.local.parts import entry_of
@@ -317,8 +317,9 @@ class KserveServer:
                 if not missing and seen.get("routed"):
                     return
                 waiting = wanted.revision(max(missing or wanted.needed))
-                message = states_of[waiting.number].get("message", "") if missing else REFUSES[2]
-                if states_of[waiting.number].get("failed") or (not missing and _refused(seen)):
+                keeps = states_of[waiting.number] if missing else _ingress(seen)
+                message = keeps.get("message", "")
+                if keeps.get("failed") or keeps.get("status") == "False":
                     break
             time.sleep(0.02)
         else:
@@ -462,11 +463,9 @@ def _require_same_namespace(manifest: Manifest, before: Desired | None) -> None:
         )
 
 
-def _refused(seen: Mapping[str, Any]) -> bool:
-    """Whether the gateway does not take what it is told."""
-    return any(
-        (one["status"], one["reason"], one["message"]) == REFUSES for one in seen.get("conditions") or ()
-    )
+def _ingress(seen: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The condition of the gateway; nothing while it is not known."""
+    return next((one for one in seen.get("conditions") or () if one["type"] == "IngressReady"), {})
 
 
 def _path(wanted: Desired) -> str:
