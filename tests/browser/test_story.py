@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,8 +225,7 @@ def test_from_a_cell_to_the_history(
     hand.write(form.get_by_role("textbox"), MODEL)
     page.keyboard.press("Enter")
     expect(form).to_have_count(0)
-    newest = modelyard.open(demo).models.versions(MODEL)[0]
-    assert newest.run_id == run
+    newest = _registered(demo, run)  # the form is gone before the version is made
 
     # The process that reads the project dies; nobody notices more than a moment's delay.
     _kill_worker(demo)
@@ -275,6 +275,16 @@ def test_from_a_cell_to_the_history(
     ]
     saved = json.loads((demo / f"{name}.ipynb").read_text())
     assert [cell["id"] for cell in saved["cells"]] == ["trains", "replays"]
+
+
+def _registered(project: Path, run: str) -> Any:
+    """The model's version that the run made, once it is there."""
+    for _ in range(120):
+        newest = modelyard.open(project).models.versions(MODEL)[0]
+        if newest.run_id == run:
+            return newest
+        time.sleep(0.5)
+    raise AssertionError(f"no version of {MODEL} was made of run {run}")
 
 
 def _kill_worker(project: Path) -> None:
