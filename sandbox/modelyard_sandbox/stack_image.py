@@ -72,7 +72,8 @@ def requirements() -> list[str]:
     from packaging.requirements import Requirement
 
     asked = [Requirement(text) for text in importlib.metadata.requires("modelyard") or ()]
-    wanted = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": _EXTRA})]
+    there = {"extra": _EXTRA, "sys_platform": "linux"}  # whatever this machine is
+    wanted = [one for one in asked if one.marker is None or one.marker.evaluate(there)]
     return sorted({f"{one.name}{_extras(one.extras)}{one.specifier}" for one in wanted})
 
 

@@ -14,8 +14,11 @@ STACK = "ghcr.io/modelyard/stack:0.1.0"
 _FOLDER = "/mnt/models"
 #: Where the model server listens in its pod.
 PORT = 8080
-#: Format -> the versions that files may name.
-_FORMATS = {"mlflow": ("1", "2", "3"), "sklearn": ("0", "1")}
+#: Format -> the versions that files may name. What needs torch or TensorFlow is gigabytes: not in the image.
+_FORMATS = {
+    **{"mlflow": ("1", "2", "3"), "sklearn": ("0", "1")},
+    **{"xgboost": ("1", "2", "3"), "lightgbm": ("3", "4"), "onnx": ("1",)},
+}
 #: Above those of the runtimes that KServe brings (1 and 2).
 _PRIORITY = 10
 _SOURCES: tuple[dict[str, str], ...] = (
@@ -48,7 +51,10 @@ def _runtime(name: str, versions: Iterable[str], image: str) -> Manifest:
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "modelyard_kserve.cluster.server"],
-        "args": ["--model_name={{.Name}}", f"--model_dir={_FOLDER}", f"--http_port={PORT}"],
+        "args": [
+            *("--model_name={{.Name}}", f"--model_format={name}"),
+            *(f"--model_dir={_FOLDER}", f"--http_port={PORT}"),
+        ],
         "env": [{"name": key, "value": value} for key, value in ONE_THREAD.items()],
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "readinessProbe": {
@@ -99,7 +105,7 @@ def _initializer(image: str) -> Manifest:
 
 COMPONENT = Component(
     name="runtimes",
-    summary="model servers for MLflow and scikit-learn, and what fetches models",
+    summary="model servers for MLflow, scikit-learn, XGBoost, LightGBM and ONNX, and what fetches models",
     version="0.1.0",
     objects=_objects,
     images=(STACK,),

@@ -1,6 +1,6 @@
 """The model server in a pod: V1 and V2 by REST for one model, which it proves before it answers.
 
-    python -m modelyard_kserve.cluster.server --model_name NAME --model_dir /mnt/models --http_port 8080
+    python -m modelyard_kserve.cluster.server --model_name NAME --model_format sklearn --model_dir /mnt/models
 
 Who the model is stands in the environment (`MODELYARD_MODEL`, `_VERSION`, `_DIGEST`, `_TRUST`), and in the
 headers of every answer.
@@ -23,7 +23,7 @@ from modelyard_kserve.local.http_server import HttpServer
 from modelyard_kserve.local.messages import Answer, Request
 from modelyard_kserve.local.model_app import ModelApp
 from modelyard_kserve.local.model_server import require_same_files
-from modelyard_kserve.local.runtimes import load
+from modelyard_kserve.local.runtimes import FORMATS, load
 from modelyard_kserve.local.statistics import EXPOSITION, Answering, Statistics, is_counted
 
 #: Seconds for which requests are still taken after TERM: the routes to a pod end a little later than it.
@@ -82,6 +82,7 @@ def main() -> int:
     os.environ.update(child_env())  # libraries that models need report home as well
     options = argparse.ArgumentParser(prog="server")
     options.add_argument("--model_name", required=True)
+    options.add_argument("--model_format", choices=FORMATS, required=True)
     options.add_argument("--model_dir", type=Path, required=True)
     options.add_argument("--http_port", type=int, default=8080)
     given = options.parse_args()
@@ -90,6 +91,7 @@ def main() -> int:
         require_same_files(given.model_dir, environment.get("MODELYARD_DIGEST"))
         model = load(
             given.model_dir,
+            model_format=given.model_format,
             trust_pickle=environment.get("MODELYARD_TRUST") == "true",
             probabilities=environment.get("PREDICT_PROBA", "").lower() == "true",
         )

@@ -107,6 +107,19 @@ class Box:
         found: dict[str, Any] = next(event for event in reversed(events) if event["type"] == "result")
         return found
 
+    def s3(self) -> Any:
+        """A client of its S3 server."""
+        import boto3
+
+        env = self.json("env")
+        return boto3.client(
+            "s3",
+            endpoint_url=env["AWS_ENDPOINT_URL"],
+            aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+            region_name="us-east-1",
+        )
+
     def kubectl(self, *args: str) -> str:
         env = {**self.env, "KUBECONFIG": str(self.folder / "kubeconfig")}
         return subprocess.run(

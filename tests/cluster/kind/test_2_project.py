@@ -278,6 +278,88 @@ def test_what_can_not_be_loaded_says_why_and_the_old_one_answers(
     assert yard.endpoints.apply("late-flights.yaml").ready
 
 
+def test_models_of_other_libraries_answer_from_the_same_file_as_on_a_laptop(
+    box: Box, project: Path, yard: Yard
+) -> None:
+    """XGBoost's, LightGBM's and ONNX's own files, one by KServe's old way of writing."""
+    import lightgbm
+    import numpy as np
+    import xgboost
+
+    x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    y = (x[:, 0] + x[:, 1] > 0).astype(int)
+    boosted = xgboost.train({"max_depth": 2}, xgboost.DMatrix(x, y), 5)
+    lighter = lightgbm.train({"objective": "binary", "verbose": -1}, lightgbm.Dataset(x, y), 5)
+    files = {
+        "xgboost/model.json": bytes(boosted.save_raw("json")),
+        "lightgbm/model.txt": lighter.model_to_string().encode(),
+        "onnx/1/model.onnx": _sum_of_rows(),
+    }
+    for name, content in files.items():
+        box.s3().put_object(Bucket="mlflow", Key=f"examples/{name}", Body=content)
+    (project / "formats.yaml").write_text("\n---\n".join(_FORMATS))
+    _modelyard(box, project, "--target", "sandbox-ci", "endpoints", "apply", "-f", "formats.yaml")
+    rows = x[:4].astype(float)
+    wanted = {
+        "boosted": boosted.predict(xgboost.DMatrix(x[:4])),
+        "lighter": lighter.predict(rows),
+        "sums": rows.sum(axis=1),
+    }
+    for name, values in wanted.items():
+        answer = yard.endpoints.get(name).predict(rows, protocol="v2")
+        assert np.ravel(answer.predictions).tolist() == pytest.approx(values.tolist(), rel=1e-5), name
+        yard.endpoints.delete(name)
+
+
+def _sum_of_rows() -> bytes:
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("ReduceSum", ["x", "axis"], ["sum"], keepdims=0)],
+        "sums",
+        [value("x", TensorProto.FLOAT, ["n", 3])],
+        [value("sum", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor("axis", TensorProto.INT64, [1], [1])],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return bytes(made.SerializeToString())
+
+
+_FORMATS = [
+    """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: boosted}
+spec:
+  predictor:
+    model:
+      modelFormat: {name: xgboost}
+      storageUri: s3://mlflow/examples/xgboost
+""",
+    """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: lighter}
+spec:
+  predictor:
+    lightgbm:
+      storageUri: s3://mlflow/examples/lightgbm
+""",
+    """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: sums}
+spec:
+  predictor:
+    model:
+      modelFormat: {name: onnx, version: "1"}
+      protocolVersion: v2
+      storageUri: s3://mlflow/examples/onnx
+""",
+]
+
+
 def test_two_who_apply_at_once_leave_one_model_that_answers(
     box: Box, project: Path, yard: Yard, flights: Any
 ) -> None:

@@ -32,21 +32,8 @@ def iris(box: Box) -> str:
     data = load_iris()
     written = io.BytesIO()
     joblib.dump(SVC(gamma="scale").fit(data.data, data.target), written)
-    _s3(box).put_object(Bucket="mlflow", Key="examples/iris/model.joblib", Body=written.getvalue())
+    box.s3().put_object(Bucket="mlflow", Key="examples/iris/model.joblib", Body=written.getvalue())
     return "s3://mlflow/examples/iris"
-
-
-def _s3(box: Box) -> Any:
-    import boto3
-
-    env = box.json("env")
-    return boto3.client(
-        "s3",
-        endpoint_url=env["AWS_ENDPOINT_URL"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name="us-east-1",
-    )
 
 
 SAMPLE = """
@@ -136,7 +123,7 @@ class TestRegistry(OnTheCluster, test_mlflow.TestRegistry):
     def lose_files(self, box: Box, provider: Any) -> Callable[[ModelVersion], None]:
         def lose(version: ModelVersion) -> None:
             parts = urllib.parse.urlsplit(provider.address(version))
-            client, where = _s3(box), {"Bucket": parts.netloc, "Prefix": parts.path.strip("/") + "/"}
+            client, where = box.s3(), {"Bucket": parts.netloc, "Prefix": parts.path.strip("/") + "/"}
             for found in client.list_objects_v2(**where)["Contents"]:
                 client.delete_object(Bucket=parts.netloc, Key=found["Key"])
 

@@ -45,9 +45,11 @@ def start(model: Path, port: int) -> Iterator[Start]:
     """Starts the server with the environment that `endpoints apply` gives it."""
     started: list[subprocess.Popen[str]] = []
 
-    def begun(folder: Path = model, **environment: str) -> subprocess.Popen[str]:
+    def begun(
+        folder: Path = model, model_format: str = "mlflow", **environment: str
+    ) -> subprocess.Popen[str]:
         argv = [sys.executable, "-m", "modelyard_kserve.cluster.server", "--model_name", "flights"]
-        argv += ["--model_dir", str(folder), "--http_port", str(port)]
+        argv += ["--model_format", model_format, "--model_dir", str(folder), "--http_port", str(port)]
         said = {"MODELYARD_MODEL": "late-flights", "MODELYARD_VERSION": "7", **environment}
         started.append(subprocess.Popen(argv, env={**os.environ, **said}, stdout=subprocess.PIPE, text=True))
         return started[-1]
@@ -127,7 +129,7 @@ def test_other_files_than_the_registered_ones_are_not_served(start: Start) -> No
 
 
 def test_a_model_that_can_not_be_loaded_is_one_sentence(start: Start, tmp_path: Path) -> None:
-    process = start(tmp_path)
+    process = start(tmp_path, "sklearn")
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 3
     assert said.startswith(f"model server: {tmp_path.name} can't be loaded: it holds 0 model files")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from modelyard_kserve.cluster.runtimes import COMPONENT, STACK
+from modelyard_kserve.local.runtimes import FORMATS as SERVED_HERE
+
+FORMATS = ("mlflow", "sklearn", "xgboost", "lightgbm", "onnx")
 
 
 class Place:
@@ -19,7 +22,7 @@ def objects() -> dict[str, dict[str, Any]]:
 
 
 def test_they_win_against_kserves_own_runtimes() -> None:
-    for name in ("mlflow", "sklearn"):
+    for name in FORMATS:
         formats = objects()[f"modelyard-{name}"]["spec"]["supportedModelFormats"]
         assert {(f["name"], f["autoSelect"]) for f in formats} == {(name, True)}
         # KServe refuses different priorities for one format of one runtime; its own are 1 and 2.
@@ -27,9 +30,16 @@ def test_they_win_against_kserves_own_runtimes() -> None:
         assert formats[0]["priority"] > 2
 
 
+def test_each_tells_the_server_its_format() -> None:
+    found = objects()
+    for name in FORMATS:
+        assert f"--model_format={name}" in found[f"modelyard-{name}"]["spec"]["containers"][0]["args"]
+    assert set(FORMATS) < set(SERVED_HERE)
+
+
 def test_every_container_is_from_our_image_and_nobody_in_particular() -> None:
     found = objects()
-    containers = [found[f"modelyard-{name}"]["spec"]["containers"][0] for name in ("mlflow", "sklearn")]
+    containers = [found[f"modelyard-{name}"]["spec"]["containers"][0] for name in FORMATS]
     containers.append(found["default"]["spec"]["container"])
     for container in containers:
         assert container["image"] == "bundle.test/stack:0.1.0"

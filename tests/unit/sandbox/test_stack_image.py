@@ -57,6 +57,11 @@ def test_pip_understands_the_constraints() -> None:
         assert len(Requirement(line).specifier) == 1, line
 
 
+def test_the_image_is_linux_whatever_builds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert "xgboost-cpu>=3" in stack_image.requirements()  # xgboost brings NVIDIA's libraries along
+
+
 def test_from_a_checkout_the_context_holds_a_wheel_of_it(tmp_path: Path, install: Any) -> None:
     install("modelyard", "0.1.0", CHECKOUT.as_uri(), dir_info={"editable": True})
     authority = tmp_path / "company.pem"
