@@ -10,7 +10,7 @@ from typing import Any
 
 import modelyard
 from modelyard_kserve.local import answers, protocol, v2
-from modelyard_kserve.local.batching import Batched, Batches, Batching, joinable, size_of
+from modelyard_kserve.local.batching import Batched, Batches, Batching, Together, joinable, size_of
 from modelyard_kserve.local.calling import Caller
 from modelyard_kserve.local.grpc_status import SERVICE
 from modelyard_kserve.local.messages import Answer, Request, parsed
@@ -64,6 +64,7 @@ class ModelApp:
         self._outputs = answers.stated_outputs(signature, probabilities)
         self._repository = Repository(name, version, unloaded)
         self._call = Caller(self._asked)
+        self._together = Together(self._call, self._call.most) if model.row_by_row else None
         self._batches = self._gathering(batching) if batching is not None else None
         self._infer_path, self._predict_path = f"/v2/models/{name}/infer", f"/v1/models/{name}:predict"
         self._get = self._routes()
@@ -258,6 +259,8 @@ class ModelApp:
         try:
             if self._batches is not None:
                 return await self._batches(rows)
+            if self._together is not None:
+                return await self._together(rows)
             return Batched(await self._call(rows), "", None)
         except ValueError as fault:  # what models say about rows that do not fit them
             raise Refusal(400, _sentence(fault)) from fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -144,12 +145,35 @@ def array(tensor: Tensor) -> Any:
     if isinstance(tensor.values, np.ndarray):
         return texts(tensor.name, tensor.values) if tensor.datatype == "BYTES" else tensor.values
     count = _count(tensor.name, tensor.shape)
-    given = _bare(tensor.name, tensor.values)
+    given = _packed(tensor.datatype, tensor.values)
+    if given is None:
+        given = _bare(tensor.name, tensor.values)
     if given.size != count:
         raise ValueError(
             f"input '{tensor.name}' holds {given.size} values, its shape says {list(tensor.shape)}"
         )
     return _cast(tensor.name, tensor.datatype, given).reshape(tensor.shape)
+
+
+def _packed(datatype: str, values: Sequence[Any]) -> Any:
+    """A flat list of numbers as an array, in a third of the time that NumPy takes to find out that it is one.
+    None: it needs a closer look."""
+    import numpy as np
+
+    if (code := _PACKED.get(datatype)) is None:
+        return None
+    try:
+        return np.frombuffer(bytearray(struct.pack(f"{len(values)}{code[1]}", *values)), code)
+    except (struct.error, TypeError):
+        return None
+
+
+#: What lists of a datatype are packed as, before they are looked at: NumPy's name of it. The second character
+#: is what `struct` calls the same.
+_PACKED = {
+    **{f"FP{bits}": "=d" for bits in (16, 32, 64)},
+    **{f"INT{bits}": "=q" for bits in (8, 16, 32, 64)},
+}
 
 
 def _bare(name: str, values: Any) -> Any:

@@ -124,3 +124,39 @@ def test_another_batcher_is_another_revision(project: Any, post: Any) -> None:
     path, body, _ = v1(20.0)
     status, _, text = post(changed.url, path.replace(NAME, "changing"), body)
     assert (status, list(json.loads(text))) == (200, ["message", "batchId", "predictions"])
+
+
+# -- without a batcher ------------------------------------------------------------------------
+
+FOREST = "forest"
+
+
+def test_callers_at_once_are_one_call_of_scikit_learn_and_get_what_they_get_alone(
+    project: Any, post: Any, tmp_path: Path
+) -> None:
+    """Five milliseconds for one row or for fifty: what takes long is the call. `containerConcurrency: 1`
+    has each asked for alone."""
+    import skops.io
+    from sklearn.ensemble import RandomForestRegressor
+
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(96, 4))
+    model = RandomForestRegressor(60, max_depth=4, random_state=0).fit(rows, rows[:, 0])
+    (tmp_path / "forest").mkdir()
+    skops.io.dump(model, tmp_path / "forest" / "model.skops")
+    file = project.file(FOREST, str(tmp_path / "forest"), modelFormat={"name": "sklearn"})
+    content = json.loads(file.read_text())
+    bodies = [json.dumps({"instances": [row]}).encode() for row in rows.tolist()]
+    for number, more in ((1, {}), (2, {"containerConcurrency": 1})):
+        content["spec"]["predictor"].update(more)
+        file.write_text(json.dumps(content))
+        url = project.server.apply(file).url
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(partial(post, url, f"/v1/models/{FOREST}:predict"), bodies))
+        given = [json.loads(body) for _, _, body in answers]
+        assert [set(one) for one in given] == [{"predictions"}] * len(rows), "no batchId"
+        found = [one["predictions"][0] for one in given]
+        np.testing.assert_allclose(found, model.predict(rows), rtol=1e-12)
+        calls, counted = batches(url, f"{FOREST}-0000{number}")
+        assert counted == len(rows)
+        assert calls == len(rows) if more else calls < len(rows) / 2

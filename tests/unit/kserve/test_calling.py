@@ -116,6 +116,30 @@ def test_what_the_model_raises_comes_out_either_way() -> None:
     asyncio.run(run())
 
 
+def test_more_rows_than_it_proved_itself_with_may_be_slow() -> None:
+    async def run() -> None:
+        model = Model()
+        call = await proven(model, [0.0])
+        assert call.most() == calling._FEW
+        for _ in range(2 * calling._PROVEN // calling._SLOW_ONES):
+            await call([0.0025, 0.0])
+        await call([0.0])
+        assert model.threads[-2:] == [True, False]
+
+    asyncio.run(run())
+
+
+def test_a_fast_model_gets_twice_the_rows_until_it_is_slow() -> None:
+    async def run() -> None:
+        call = await proven(Model(), [0.0] * 100)
+        assert call.most() == 200
+        while (rows := call.most()) < calling._MANY:
+            await call([0.0] * rows)
+        assert rows == calling._MANY
+
+    asyncio.run(run())
+
+
 def test_calls_do_not_overlap() -> None:
     async def run() -> None:
         inside, most = 0, 0

@@ -56,6 +56,7 @@ class LoadedModel:
         platform: the format it was loaded as.
         listed: it takes a list of what JSON says instead of a table or an array.
         tables: without `columns`, it takes a DataFrame where callers name theirs, and texts as they are.
+        row_by_row: what it answers to a row does not depend on the rows beside it, whoever asked for them.
     """
 
     columns: tuple[Column, ...]
@@ -65,6 +66,7 @@ class LoadedModel:
     platform: str = "mlflow"
     listed: bool = False
     tables: bool = False
+    row_by_row: bool = False
 
 
 class Found(NamedTuple):

@@ -36,7 +36,7 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
     def answer(rows: Any) -> Any:
         return booster.predict(matrix(rows, booster.num_feature()))
 
-    return LoadedModel(columns or _columns(booster), answer)
+    return LoadedModel(columns or _columns(booster), answer, row_by_row=True)
 
 
 def _is_model(file: Path) -> bool:

@@ -11,6 +11,8 @@ from modelyard_kserve.local.runtimes.base import LoadedModel, found, unloadable,
 
 #: skops content may hold types below these; anything else must be asked for by name.
 _TRUSTED_PREFIXES = (*("sklearn.", "numpy.", "scipy.", "builtins.", "collections.", "functools.", "pandas."),)
+#: Whose estimators look at each row for itself.
+_KNOWN = ("sklearn.", "xgboost.", "lightgbm.")
 _FILES = ("*.skops", "*.joblib", "*.pkl", "*.pickle")
 
 
@@ -21,7 +23,38 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
         model = _from_skops(file, trusted, flavor.get("skops_trusted_types") or ())
     else:
         model = _from_pickle(file, trusted)
-    return LoadedModel(columns, _in_order(model, answer(model, probabilities)), tables=True)
+    asked = _in_order(model, answer(model, probabilities))
+    return LoadedModel(columns, asked, tables=True, row_by_row=is_row_by_row(model))
+
+
+def is_row_by_row(model: Any) -> bool:
+    """Whether rows of several requests may be in one call of the model.
+
+    scikit-learn promises that its estimators answer mini-batches as they answer all rows (its own check is
+    `check_methods_subset_invariance`), and boosters do. Classes of others and functions may look at what
+    lies beside a row, and a dummy's chance goes by its place.
+
+    Example:
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import FunctionTransformer, StandardScaler
+        >>> is_row_by_row(make_pipeline(StandardScaler(), LogisticRegression()))
+        True
+        >>> is_row_by_row(make_pipeline(FunctionTransformer(abs), LogisticRegression()))
+        False
+    """
+    try:
+        parts = [model, *model.get_params(deep=True).values()]
+    except AttributeError:  # no estimator, or one that another version wrote
+        return False
+    return all(_is_known(part) for part in parts)
+
+
+def _is_known(part: Any) -> bool:
+    if hasattr(part, "get_params") and not isinstance(part, type):
+        name = f"{type(part).__module__}."
+        return name.startswith(_KNOWN) and not name.startswith("sklearn.dummy.")
+    return not callable(part) or isinstance(part, type)
 
 
 def _in_order(model: Any, given: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -31,7 +31,7 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
         )
         return booster.predict(data)
 
-    return LoadedModel(columns or _columns(booster), answer)
+    return LoadedModel(columns or _columns(booster), answer, row_by_row=True)
 
 
 def _columns(booster: Any) -> tuple[Column, ...]:
