@@ -23,7 +23,9 @@ class KserveSettings(BaseModel):
     """How InferenceServices run here."""
 
     model_config = ConfigDict(extra="forbid")
-    ready_timeout: float = Field(120.0, gt=0, description="Seconds that a model may take to load.")
+    ready_timeout: float = Field(
+        600.0, gt=0, description="Seconds that `apply` waits for a model that loads, as Knative does."
+    )
     token: bool = Field(
         False,
         description="Local endpoints answer only to callers with the project's token (`modelyard endpoints "

@@ -51,6 +51,8 @@ _MERGED_WITHIN = 1.2
 _ENDED_WITHIN = 20.0
 #: Why nothing is known of a revision: its controller hangs, or is of a version before that of the command.
 _NOT_LOOKED = "its controller has not taken notice; what keeps it, modelyard logs serving may say"
+#: Seconds after which a controller that has not is no longer waited for, however long models may load.
+_LOOKS_WITHIN = 60.0
 #: Lines of the log that go with a failed revision.
 _LAST_LINES = 15
 #: Revisions that are remembered; older ones can't get traffic any more.
@@ -301,10 +303,12 @@ class KserveServer:
 
     def _await(self, wanted: Desired, progress: Progress) -> None:
         """Until every revision that is to get traffic is ready, or one failed."""
-        deadline = time.monotonic() + self._settings.ready_timeout
+        began, patience = time.monotonic(), self._settings.ready_timeout  # of one that loads
         waiting, message = wanted.newest, _NOT_LOOKED
         look = 0.0
-        while time.monotonic() < deadline:
+        while time.monotonic() - began < (
+            patience if message != _NOT_LOOKED else min(_LOOKS_WITHIN, patience)
+        ):
             if time.monotonic() > look:
                 self._require_unchanged(wanted)
                 self._require_gateway(wanted)
@@ -323,7 +327,7 @@ class KserveServer:
                     break
             time.sleep(0.02)
         else:
-            message = f"not ready after {self._settings.ready_timeout:.0f} s ({message})"
+            message = f"not ready after {time.monotonic() - began:.0f} s ({message})"
         raise EnvironmentFault(
             "revision-failed",
             f"revision {waiting.name} with {waiting.model}/{waiting.version}: {message}",

@@ -73,9 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if program is None:
         return _run_program(command, Path(given.socket), port)
 
-    def serve(models: dict[str, Any]) -> None:
+    def serve(repository: Any) -> None:
         upstream.address_in_grpc()
-        app = KserveApp(given.name, given.version, models)
+        app = KserveApp(given.name, given.version, repository)
         logged = LoggedApp(given.name, Limited(app, given.concurrency, given.timeout), given.logging)
         serving = HttpServer(logged, started=logged.started, stopped=logged.stopped)
         serving.run(path=given.socket, grace=given.timeout)
@@ -86,15 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 # -- Python programs ------------------------------------------------------------------------
 
 
-def _run_python(
-    program: PythonProgram, path: Path, port: int, serve: Callable[[dict[str, Any]], None]
-) -> int:
+def _run_python(program: PythonProgram, path: Path, port: int, serve: Callable[[Any], None]) -> int:
     handing = _Handing(path, port)
     handing.begin()
 
-    def started(models: dict[str, Any]) -> None:
+    def started(repository: Any) -> None:
         handing.end()
-        serve(models)
+        serve(repository)
 
     sys.meta_path.insert(0, _Served(started))
     sys.argv = [program.name, *program.arguments]
@@ -119,7 +117,7 @@ def _run_python(
 class _Served(importlib.abc.MetaPathFinder):
     """Gives KServe's ModelServer another `start`, when and if a program imports it."""
 
-    def __init__(self, serve: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, serve: Callable[[Any], None]) -> None:
         self._serve = serve
 
     def find_spec(self, name: str, *_: Any) -> importlib.machinery.ModuleSpec | None:
@@ -147,7 +145,7 @@ class _Served(importlib.abc.MetaPathFinder):
             def start(self, models: list[Any]) -> None:
                 """Check the models as KServe does, then serve them."""
                 self._register_and_check_atleast_one_model_is_ready(models)
-                serve(dict(self.registered_models.get_models()))
+                serve(self.registered_models)
 
         return ModelServer
 

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,8 +15,12 @@ import modelyard
 from modelyard_kserve.local import answers, by_name, kserve_requests, upstream, v2
 from modelyard_kserve.local.grpc_status import SERVICE
 from modelyard_kserve.local.messages import Answer, Request, closed
+from modelyard_kserve.local.repository import entry, only_ready
 
+_REPOSITORY = ("RepositoryModelLoad", "RepositoryModelUnload")
 _METHODS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata", "ModelInfer")
+_OF_VERSION = re.compile(r"(/v2/models/[^/]+)/versions/([^/]+)(/infer|/ready|)")
+_LOADING = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")
 
 
 class KserveApp:
@@ -24,20 +29,24 @@ class KserveApp:
     Args:
         name: of the endpoint; a single model answers under it, too, whatever it calls itself.
         version: of the model.
-        models: by the names that they have.
+        repository: KServe's own, which knows the models by the names that they have; the program may have
+            brought one that can load others.
     """
 
-    def __init__(self, name: str, version: str, models: Mapping[str, Any]) -> None:
-        self._name, self._version = name, version
-        self._models = dict(models)
-        if len(models) == 1:
-            self._models.setdefault(name, next(iter(models.values())))
+    def __init__(self, name: str, version: str, repository: Any) -> None:
+        self._name, self._version, self._repository = name, version, repository
+        there = list(repository.get_models())
+        self._only = there[0] if len(there) == 1 else name
         # One thread: KServe calls what is not async on its event loop, so never two at a time.
         self._thread = ThreadPoolExecutor(1)
 
     async def __call__(self, request: Request) -> Answer:
         """Route by path."""
         path = request.path
+        if versioned := _OF_VERSION.fullmatch(path):
+            if versioned[2] != self._version:
+                return Answer.error(404, self._no_version(versioned[2]))
+            path = versioned[1] + versioned[3]
         for prefix, suffix, asked in (
             ("/v1/models/", ":predict", self._v1),
             ("/v1/models/", ":explain", functools.partial(self._v1, explain=True)),
@@ -47,17 +56,23 @@ class KserveApp:
                 return await self._guarded(asked(path[len(prefix) : -len(suffix)], request))
         if request.method == "POST" and path.startswith(SERVICE):
             return await self._guarded(self._grpc(path.removeprefix(SERVICE), request))
+        if request.method == "POST" and path == "/v2/repository/index":
+            return await self._guarded(self._index(request))
+        if request.method == "POST" and (loading := _LOADING.fullmatch(path)):
+            return await self._guarded(self._loading(*loading.groups()))
         if request.method not in ("GET", "HEAD"):
-            return Answer.error(405 if path in ("/", "/v1/models") else 404, f"there is nothing at {path}")
+            if path in ("/", "/v1/models"):
+                return Answer(405, {"error": "only GET works here"}, {"allow": "GET, HEAD"})
+            return Answer.error(404, f"there is nothing at {path}")
         return await self._guarded(self._got(path))
 
     async def _got(self, path: str) -> Answer:
         fixed = {
             "/": {"status": "alive"},
-            "/v1/models": {"models": list(self._models)},
+            "/v1/models": {"models": self._names()},
             "/v2": self._server(),
             "/v2/health/live": {"live": True},
-            "/v2/models": {"models": list(self._models)},
+            "/v2/models": {"models": self._names()},
         }
         if path in fixed:
             return Answer(200, fixed[path])
@@ -76,11 +91,11 @@ class KserveApp:
         return Answer.error(404, f"there is nothing at {path}")
 
     def _server(self) -> dict[str, Any]:
-        extensions = ["binary_tensor_data"]
+        extensions = ["binary_tensor_data", "model_repository_extension"]
         return {"name": "modelyard", "version": modelyard.__version__, "extensions": extensions}
 
     async def _ready(self) -> bool:
-        return all([await model.healthy() for model in self._models.values()])
+        return all([await model.healthy() for model in self._repository.get_models().values()])
 
     async def _described(self, name: str) -> dict[str, Any]:
         model = self._model(name)
@@ -97,15 +112,52 @@ class KserveApp:
     async def _openapi(self) -> dict[str, Any]:
         from modelyard_kserve.local import openapi
 
-        several = len({id(model) for model in self._models.values()}) != 1
-        told = {} if several else await self._described(self._name)
+        several = len(self._repository.get_models()) != 1
+        told = {} if several else await self._described(self._only)
         inputs, outputs = told.get("inputs", ()), told.get("outputs", ())
-        return openapi.of_classes(self._name, self._version, list(self._models), inputs, outputs)
+        return openapi.of_classes(self._name, self._version, self._names(), inputs, outputs)
 
     def _model(self, name: str) -> Any:
-        if name not in self._models:
-            raise _Unknown(f"there is no model '{name}'; there are: {', '.join(self._models)}")
-        return self._models[name]
+        if (found := self._repository.get_model(self._own_name(name))) is None:
+            raise _Unknown(f"there is no model '{name}'; there are: {', '.join(self._names()) or 'none'}")
+        return found
+
+    def _own_name(self, name: str) -> str:
+        """What a model calls itself; a single one answers under the endpoint's name, too."""
+        return self._only if name == self._name else name
+
+    def _names(self) -> list[str]:
+        there = list(self._repository.get_models())
+        return [*there, self._name] if self._only in there and self._name not in there else there
+
+    def _no_version(self, version: str) -> str:
+        return f"'{self._name}' has version {self._version} here, and no version {version:.60}"
+
+    def _require_version(self, version: str) -> None:
+        if version and version != self._version:
+            raise _Unknown(self._no_version(version))
+
+    # -- KServe's repository extension ------------------------------------------------------
+
+    async def _index(self, request: Request) -> Answer:
+        """What is there, as Triton says it."""
+        wanted = _callers(only_ready, request.json() if request.body else {})
+        found = []
+        for name, model in self._repository.get_models().items():
+            ready = bool(await model.healthy())
+            if ready or not wanted:
+                found.append(entry(name, self._version, "" if ready else "not ready"))
+        return Answer(200, found)
+
+    async def _loading(self, name: str, what: str) -> Answer:
+        return Answer(200, await self._loaded(name, what))
+
+    async def _loaded(self, name: str, what: str) -> dict[str, Any]:
+        """Load or unload it as KServe does: the program's repository says what that means."""
+        from kserve.protocol.model_repository_extension import ModelRepositoryExtension
+
+        await getattr(ModelRepositoryExtension(self._repository), what)(self._own_name(name))
+        return {"name": name, what: True}
 
     # -- asking -----------------------------------------------------------------------------
 
@@ -150,7 +202,7 @@ class KserveApp:
 
         from modelyard_kserve.local import grpc_wire
 
-        if method not in _METHODS:
+        if method not in (*_METHODS, *_REPOSITORY):
             return Answer.error(501, f"classes of one's own are not asked for {method:.60} here")
         encoding = request.headers.get("grpc-encoding", "identity")
         asked = _callers(grpc_wire.message, f"{method}Request", request.body, encoding, messages)
@@ -167,13 +219,20 @@ class KserveApp:
         if method == "ServerMetadata":
             return self._server()
         if method == "ModelReady":
+            self._require_version(asked.version)
             return {"ready": bool(await self._model(asked.name).healthy())}
+        if method in _REPOSITORY:
+            what = method.removeprefix("RepositoryModel").lower()
+            await self._loaded(asked.model_name, what)
+            return {"model_name": asked.model_name, f"is{what.capitalize()}ed": True}
+        self._require_version(asked.version)
         return await self._described(asked.name)
 
     async def _grpc_infer(self, message: Any, request: Request) -> Answer:
         from modelyard_kserve.local import grpc_wire
 
         name = message.model_name
+        self._require_version(message.model_version)
         model = self._model(name)
         asked, (log_asked, log_said) = _callers(kserve_requests.from_grpc, message)
         said, _ = await self._said(model, asked, request, False)

@@ -28,10 +28,15 @@ _MODELS = ("/v1/models/", "/v2/models/", "/v2/repository/models/")
 
 @dataclass
 class Refusal(Exception):
-    """An answer without a prediction: a status of HTTP, and a sentence."""
+    """An answer without a prediction: a status of HTTP, and a sentence.
+
+    Attributes:
+        allow: the methods that work there, where it was another one.
+    """
 
     status: int
     sentence: str
+    allow: str = ""
 
 
 class ModelApp:
@@ -78,7 +83,8 @@ class ModelApp:
                 return await self._posted(request)
             return self._got(request)
         except Refusal as refusal:
-            return Answer.error(refusal.status, refusal.sentence)
+            made = Answer.error(refusal.status, refusal.sentence)
+            return made._replace(headers={"allow": refusal.allow}) if refusal.allow else made
         except RecursionError:
             return Answer.error(400, "the body is nested too deeply")
 
@@ -112,7 +118,7 @@ class ModelApp:
             self._require(self._name, version)
             return await self._infer(request)
         if path in self._get:
-            raise Refusal(405, "only GET works here")
+            raise Refusal(405, "only GET works here", "GET, HEAD")
         raise self._nothing_at(path)
 
     # -- what can be looked at --------------------------------------------------------------
@@ -144,9 +150,9 @@ class ModelApp:
                     break
         if route is None:
             posts = path.endswith((":predict", ":explain", "/infer")) or path.startswith("/v2/repository/")
-            raise Refusal(405, "only POST works here") if posts else self._nothing_at(path)
+            raise Refusal(405, "only POST works here", "POST") if posts else self._nothing_at(path)
         if request.method not in ("GET", "HEAD"):
-            raise Refusal(405, "only GET works here")
+            raise Refusal(405, "only GET works here", "GET, HEAD")
         return Answer(200, route())
 
     def _names(self) -> list[str]:

@@ -45,10 +45,31 @@ class Repository:
         Raises:
             ValueError: the body is something else.
         """
-        if not isinstance(body, dict) or not isinstance(body.get("ready", False), bool):
-            raise ValueError('the body is {} or {"ready": true}')
-        loaded = self.loaded
-        if body.get("ready") and not loaded:
+        if only_ready(body) and not self.loaded:
             return []
-        state, reason = ("READY", "") if loaded else ("UNAVAILABLE", "unloaded")
-        return [{"name": self._name, "version": self._version, "state": state, "reason": reason}]
+        return [entry(self._name, self._version, "" if self.loaded else "unloaded")]
+
+
+def only_ready(body: Any) -> bool:
+    """Whether an index shall have what answers alone.
+
+    Raises:
+        ValueError: the body is something else.
+    """
+    if not isinstance(body, dict) or not isinstance(body.get("ready", False), bool):
+        raise ValueError('the body is {} or {"ready": true}')
+    return bool(body.get("ready"))
+
+
+def entry(name: str, version: str, reason: str) -> dict[str, str]:
+    """A model in an index, as Triton says it.
+
+    Args:
+        reason: why it does not answer; empty: it does.
+    """
+    return {
+        "name": name,
+        "version": version,
+        "state": "UNAVAILABLE" if reason else "READY",
+        "reason": reason,
+    }

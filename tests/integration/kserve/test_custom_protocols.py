@@ -19,7 +19,7 @@ grpc = pytest.importorskip("grpc")
 OURS = """
 import numpy as np
 
-from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
+from kserve import InferOutput, InferRequest, InferResponse, Model, ModelRepository, ModelServer
 from kserve.errors import InvalidInput
 
 
@@ -49,8 +49,15 @@ class Doubles(Model):
         return InferResponse(payload.id, self.name, [made], use_binary_outputs=payload.use_binary_outputs)
 
 
+class Shelf(ModelRepository):
+    def load(self, name):
+        if name != "third":
+            raise LookupError(name)
+        self.update(Doubles("third"))
+
+
 if __name__ == "__main__":
-    ModelServer().start([Doubles("twice"), Doubles("small")])
+    ModelServer(registered_models=Shelf()).start([Doubles(name) for name in ("twice", "small", "third")])
 """
 NUMBERS = np.array([[1.5, 2], [3, 4]], np.float32)
 HEADERS = (("x-modelyard-endpoint", "doubles"),)
@@ -143,7 +150,7 @@ def test_grpc_tells_of_models_and_server(doubles: Any) -> None:
     [
         ("twice", [[-1, 1]], "INVALID_ARGUMENT", "no negative numbers"),
         ("twice", [[13, 1]], "INTERNAL", "RuntimeError: broken inside"),
-        ("other", [[1, 1]], "NOT_FOUND", "there is no model 'other'; there are: twice, small"),
+        ("other", [[1, 1]], "NOT_FOUND", "there is no model 'other'; there are: twice, small, third"),
     ],
 )
 def test_faults_have_grpcs_codes(doubles: Any, name: str, numbers: Any, code: str, sentence: str) -> None:
@@ -153,12 +160,44 @@ def test_faults_have_grpcs_codes(doubles: Any, name: str, numbers: Any, code: st
     assert (caught.value.code().name, caught.value.details()) == (code, sentence)
 
 
-def test_repositories_are_not_for_classes(doubles: Any) -> None:
+def test_versions_in_paths_and_in_grpc_are_the_endpoints_own(doubles: Any, post: Any) -> None:
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
+    tensor = {"name": "x", "shape": [2, 2], "datatype": "FP32", "data": NUMBERS.ravel().tolist()}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    status, _, text = post(doubles.url, "/v2/models/twice/versions/0/infer", body)
+    assert (status, json.loads(text)["outputs"][0]["shape"]) == (200, [2, 2])
+    status, _, text = post(doubles.url, "/v2/models/twice/versions/7/infer", body)
+    assert (status, json.loads(text)) == (404, {"error": "'doubles' has version 0 here, and no version 7"})
+    assert method(doubles, "ModelReady", pb.ModelReadyRequest(name="twice", version="0")).ready
     with pytest.raises(grpc.RpcError) as caught:
-        method(doubles, "RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="twice"))
-    assert caught.value.code().name == "UNIMPLEMENTED"
+        method(doubles, "ModelReady", pb.ModelReadyRequest(name="twice", version="7"))
+    assert caught.value.code().name == "NOT_FOUND"
+
+
+def test_the_programs_repository_says_what_is_there_and_loads_it(
+    project: Any, doubles: Any, post: Any
+) -> None:
+    """As KServe's own server: a repository that can't load leaves a model out for good."""
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+
+    def index(body: bytes = b"{}") -> dict[str, str]:
+        found = json.loads(post(doubles.url, "/v2/repository/index", body)[2])
+        return {one["name"]: one["state"] for one in found}
+
+    assert index() == {"twice": "READY", "small": "READY", "third": "READY"}
+    assert post(doubles.url, "/v2/repository/models/third/unload", b"")[0] == 200
+    assert "third" not in index(b'{"ready": true}')
+    assert post(doubles.url, "/v1/models/third:predict", b'{"instances": [1]}')[0] == 404
+    said = method(doubles, "RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name="third"))
+    assert (said.model_name, said.isLoaded) == ("third", True)
+    assert index()["third"] == "READY"
+    assert method(
+        doubles, "RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="third")
+    ).isUnloaded
+    for name, status in (("other", 503), ("third", 200)):
+        assert post(doubles.url, f"/v2/repository/models/{name}/load", b"")[0] == status
+    assert post(doubles.url, "/v2/repository/models/other/unload", b"")[0] == 404
 
 
 @pytest.mark.parametrize("name", ["twice", "small"])

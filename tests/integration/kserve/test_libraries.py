@@ -268,6 +268,17 @@ def test_what_does_not_fit_an_onnx_graph_is_named(
     assert ask("refusing", v1("refusing"), {"instances": instances}) == (400, {"error": said})
 
 
+def test_sizes_that_only_a_step_of_the_graph_finds_wrong_are_the_callers(
+    project: Any, ask: Callable[..., Any], tmp_path: Path
+) -> None:
+    graph(tmp_path / "model")
+    project.apply("steps", str(tmp_path / "model"), **of("onnx"))
+    inputs = [flat([[1, 2]] * 2, name="left"), flat([[1, 2]] * 3, name="right")]
+    status, said = ask("steps", v2("steps"), {"inputs": inputs})
+    said_by_it = "Attempting to broadcast an axis by a dimension other than 1. 2 by 3"
+    assert (status, said) == (400, {"error": f"the model can't take these values: {said_by_it}"})
+
+
 def test_tritons_folder_with_the_highest_version_is_taken(
     project: Any, ask: Callable[..., Any], tmp_path: Path
 ) -> None:

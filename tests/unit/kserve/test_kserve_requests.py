@@ -141,7 +141,7 @@ def test_a_v1_answer_is_none_of_v2() -> None:
 
 
 def asked(path: str, body: bytes, **headers: str) -> Answer:
-    from kserve import Model
+    from kserve import Model, ModelRepository
 
     class Late(Model):  # type: ignore[misc]
         async def get_input_types(self) -> list[dict[str, Any]]:
@@ -152,7 +152,9 @@ def asked(path: str, body: bytes, **headers: str) -> Answer:
 
     model = Late("late")
     model.ready = True
-    app = KserveApp("late", "3", {"late": model})
+    repository = ModelRepository()
+    repository.update(model)
+    app = KserveApp("late", "3", repository)
     method = "POST" if body else "GET"
     return asyncio.run(app(Request(method, path, b"", headers, body)))
 
@@ -166,7 +168,11 @@ def test_what_is_no_json_is_the_callers_fault() -> None:
     assert asked("/v1/models/late:predict", b"{").status == 400
     assert asked("/v2/models/late/infer", b"{").status == 400
     assert asked("/inference.GRPCInferenceService/ModelInfer", b"{").status == 400
-    assert asked("/inference.GRPCInferenceService/RepositoryModelLoad", b"{").status == 501
+    assert asked("/inference.GRPCInferenceService/RepositoryModelLoad", b"{").status == 400
+    assert asked("/inference.GRPCInferenceService/RepositoryIndex", b"{").status == 501
+    assert asked("/v2/repository/index", b"[]").status == 400
+    assert asked("/v2/models/late/versions/2/infer", b"{}").status == 404
+    assert asked("/v2/models/late/versions/3/infer", b"{").status == 400
     assert asked("/v2/models/other/infer", b"{}").status == 404
     assert asked("/v2/models/other", b"").status == 404
 

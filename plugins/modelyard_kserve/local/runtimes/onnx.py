@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ _TYPES = {
 def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
     """The one model in a folder, or in its subfolder with the highest number, as Triton has it."""
     import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
     del trusted  # such a file holds a graph, and no code
     without_probabilities(folder, probabilities)
@@ -43,12 +44,27 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
     def answer(arrays: Mapping[str, Any]) -> dict[str, Any]:
         try:
             values = session.run(names, dict(arrays))
-        except InvalidArgument as fault:  # such as the number of a word that the model does not have
-            said = str(fault).rpartition("Status Message: ")[2]
+        except (InvalidArgument, Fail, RuntimeException) as fault:
+            if (said := _of_values(str(fault))) is None:
+                raise
             raise ValueError(f"the model can't take these values: {said}") from fault
         return {name: _array(value) for name, value in zip(names, values)}
 
     return LoadedModel((), answer, inputs, tuple(_output(one) for one in session.get_outputs()))
+
+
+def _of_values(fault: str) -> str | None:
+    """What a step of the graph says that can't take what came to it: the number of a word that the model does
+    not have, sizes that do not go together. None: something else, such as too little memory.
+
+    Example:
+        >>> _of_values("[E] : 1 : FAIL : ... while running MatMul node. Status Message: a/b.h:59 mismatch")
+        'mismatch'
+    """
+    _, found, said = fault.rpartition("Status Message: ")
+    if not found or "alloc" in said.lower():
+        return None
+    return re.sub(r"^\S+\.(h|cc):\d+ (.*was false\. )?", "", " ".join(said.split()))
 
 
 def _providers(onnxruntime: Any) -> list[str]:
