@@ -203,7 +203,7 @@ def test_a_slow_predict_does_not_block_health(doubles: Any, ask: Any) -> None:
     import httpx
 
     slow = threading.Thread(
-        target=ask, args=(doubles, "/v1/models/twice:predict", {"instances": [[1, 1]], "sleep": 3})
+        target=ask, args=(doubles, "/v1/models/twice:predict", {"instances": [[1, 1]], "sleep": 6})
     )
     slow.start()
     time.sleep(0.5)
@@ -211,7 +211,7 @@ def test_a_slow_predict_does_not_block_health(doubles: Any, ask: Any) -> None:
     assert httpx.get(f"{doubles.url}/v2/health/ready").status_code == 200
     took = time.monotonic() - began
     slow.join()
-    assert took < 2.0
+    assert took < 5
 
 
 def test_nothing_listens_on_a_port(project: Any, doubles: Any) -> None:

@@ -314,7 +314,7 @@ def test_a_good_machine_passes_quickly_and_nothing_is_said(world: Any) -> None:
     said: list[str] = []
     began = time.monotonic()
     _preflight(world, said=said)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert said == []
 
 
