@@ -419,10 +419,33 @@ class TryAnswer(Message):
     milliseconds: float
 
 
+class ConditionRow(Message):
+    """What KServe says about a part of an endpoint."""
+
+    type: str
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+    since: datetime | None
+
+
+class EventRow(Message):
+    """Something that happened to an endpoint, `count` times."""
+
+    time: datetime
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+    count: int
+
+
 class EndpointDetails(Message):
-    """An endpoint with what its editor is filled from."""
+    """An endpoint with what its editor is filled from, and what helps to see why it is not ready."""
 
     row: EndpointRow
+    conditions: tuple[ConditionRow, ...]
+    events: tuple[EventRow, ...] = Field(description="The last ones, newest first.")
+    advice: str = Field(description="What to do about it; empty: nobody knows, or nothing is wrong.")
     inputs: tuple[tuple[str, str], ...]
     example: tuple[Any, ...] = Field(description="A request to begin with.")
     history: tuple[Move, ...]

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelyard.errors import ModelyardError
-from modelyard.records import Endpoint, RequestStats, Revision
+from modelyard.records import Condition, Endpoint, Event, RequestStats, Revision
 from modelyard.yard import Yard
 from modelyard_jupyter.answers.models import inputs_of
 from modelyard_jupyter.answers.moves import move_of
 from modelyard_jupyter.api import (
+    ConditionRow,
     EndpointDetails,
     EndpointList,
     EndpointRow,
+    EventRow,
     LogLines,
     RevisionRow,
     TrafficWish,
@@ -22,6 +24,8 @@ from modelyard_jupyter.api import (
     TryWish,
 )
 
+#: As many events are shown.
+_EVENTS = 20
 _EXAMPLES: dict[str, Any] = {"string": "", "boolean": False, "datetime": "2026-01-01T00:00:00"}
 
 
@@ -31,8 +35,9 @@ def rows(yard: Yard, _: Mapping[str, Any]) -> EndpointList:
 
 
 def details(yard: Yard, query: Mapping[str, Any]) -> EndpointDetails:
-    """One endpoint, with a request to begin with."""
-    endpoint = yard.endpoints.get(query["endpoint"])
+    """One endpoint, with what happened to it and a request to begin with."""
+    told = yard.endpoints.explain(query["endpoint"])
+    endpoint = told.endpoint
     inputs: tuple[tuple[str, str], ...] = ()
     moves: tuple[Any, ...] = ()
     serving = next((revision for revision in endpoint.revisions if revision.traffic), None)
@@ -44,7 +49,13 @@ def details(yard: Yard, query: Mapping[str, Any]) -> EndpointDetails:
             pass  # the section Models says why
     example = {name: _EXAMPLES.get(kind, 0) for name, kind in inputs}
     return EndpointDetails(
-        row=_row(yard, endpoint), inputs=inputs, example=(example,) if example else ([],), history=moves
+        row=_row(yard, endpoint),
+        conditions=tuple(_condition(one) for one in endpoint.conditions),
+        events=tuple(_event(one) for one in reversed(told.events[-_EVENTS:])),
+        advice=told.advice,
+        inputs=inputs,
+        example=(example,) if example else ([],),
+        history=moves,
     )
 
 
@@ -72,6 +83,16 @@ def try_request(yard: Yard, query: Mapping[str, Any]) -> TryAnswer:
         revision=answer.revision,
         milliseconds=(time.perf_counter() - began) * 1000,
     )
+
+
+def _condition(one: Condition) -> ConditionRow:
+    return ConditionRow(
+        type=one.type, status=one.status, reason=one.reason, message=one.message, since=one.since
+    )
+
+
+def _event(one: Event) -> EventRow:
+    return EventRow(time=one.time, type=one.type, reason=one.reason, message=one.message, count=one.count)
 
 
 def _row(yard: Yard, endpoint: Endpoint) -> EndpointRow:

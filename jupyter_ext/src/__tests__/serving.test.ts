@@ -1,8 +1,8 @@
 import { strict as assert } from 'node:assert';
 import { describe, it } from 'node:test';
 
-import type { EndpointRow, Job, RevisionRow } from '../api/types';
-import { editorText, requestIn, shareIn, speedWords, stateOf, trafficWords } from '../model/serving';
+import type { ConditionRow, EndpointRow, Job, RevisionRow } from '../api/types';
+import { editorText, requestIn, shareIn, speedWords, standing, stateOf, trafficWords } from '../model/serving';
 import { follow, jobWords, progressOf } from '../model/transfer';
 import { english } from './english';
 
@@ -48,6 +48,15 @@ describe('an endpoint', () => {
     assert.equal(stateOf(endpoint(), english).word, 'ready');
     const failed = endpoint({ ready: false, revisions: [revision('1', { failed: true })] });
     assert.equal(stateOf(failed, english).light, 'failed');
+  });
+
+  it('knows that a condition may still become true, and that Stopped better does not', () => {
+    const of = (type: string, status: ConditionRow['status']) =>
+      standing({ type, status, reason: '', message: '', since: null });
+    assert.deepEqual(
+      [of('Ready', 'True'), of('Ready', 'Unknown'), of('Ready', 'False'), of('Stopped', 'False')],
+      ['ok', 'unknown', 'failed', 'ok']
+    );
   });
 
   it('says latency and errors only where they are known', () => {

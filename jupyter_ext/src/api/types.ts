@@ -66,6 +66,16 @@ export interface Difference {
   differs: boolean;
 }
 /**
+ * What KServe says about a part of an endpoint.
+ */
+export interface ConditionRow {
+  type: string;
+  status: 'True' | 'False' | 'Unknown';
+  reason: string;
+  message: string;
+  since: string | null;
+}
+/**
  * A metric over its steps, at most 200 points.
  */
 export interface Curve {
@@ -153,10 +163,19 @@ export interface DriftWindow {
   };
 }
 /**
- * An endpoint with what its editor is filled from.
+ * An endpoint with what its editor is filled from, and what helps to see why it is not ready.
  */
 export interface EndpointDetails {
   row: EndpointRow;
+  conditions: ConditionRow[];
+  /**
+   * The last ones, newest first.
+   */
+  events: EventRow[];
+  /**
+   * What to do about it; empty: nobody knows, or nothing is wrong.
+   */
+  advice: string;
   inputs: [string, string][];
   /**
    * A request to begin with.
@@ -194,6 +213,16 @@ export interface RevisionRow {
   requests: number | null;
   errors: number | null;
   p95_ms: number | null;
+}
+/**
+ * Something that happened to an endpoint, `count` times.
+ */
+export interface EventRow {
+  time: string;
+  type: 'Normal' | 'Warning';
+  reason: string;
+  message: string;
+  count: number;
 }
 /**
  * An alias that moved: one line of the ledger.

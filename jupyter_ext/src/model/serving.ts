@@ -2,7 +2,7 @@
  * What the section Serving thinks: states and traffic in words, and the JSON of the editor.
  */
 
-import type { EndpointRow, RevisionRow } from '../api/types';
+import type { ConditionRow, EndpointRow, RevisionRow } from '../api/types';
 import { number } from './format';
 import type { Words } from './words';
 import { percent } from './words';
@@ -27,6 +27,15 @@ export function stateOf(
   return degraded
     ? { light: 'warning', word: words.__('degraded') }
     : { light: 'ok', word: words.__('ready') };
+}
+
+/** The light of a condition: what is not true by itself may still become so. `Stopped` is better not true. */
+export function standing(condition: ConditionRow): 'ok' | 'failed' | 'unknown' {
+  if (condition.status === 'Unknown') {
+    return 'unknown';
+  }
+  const wanted = condition.type === 'Stopped' ? 'False' : 'True';
+  return condition.status === wanted ? 'ok' : 'failed';
 }
 
 /** A revision's state in words. */

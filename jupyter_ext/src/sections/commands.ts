@@ -298,17 +298,24 @@ async function reported(app: PanelContext, work: () => Promise<void>): Promise<v
  * Put the focus into a tab that may still be drawn. JupyterLab gives it to the tab as a whole at some time
  * after it was opened: then it goes on to the place. Wherever else somebody puts it, it stays.
  */
-function focusIn(endpoint: string, selector: string, tries = 40): void {
+function focusIn(
+  endpoint: string,
+  selector: string,
+  from = document.activeElement,
+  waits = 600,
+  tries = 40
+): void {
   const tabs = [...document.querySelectorAll<HTMLElement>('.modelyard-EndpointTab')];
   const place = tabs
     .find(tab => tab.dataset.endpoint === endpoint)
     ?.querySelector<HTMLElement>(selector);
   const at = document.activeElement;
-  if (place && at !== place && (tries === 40 || !at || at.contains(place))) {
+  if (place && at !== place && (at === from || !at || at.contains(place))) {
     place.focus();
   }
-  if (tries) {
-    window.setTimeout(() => focusIn(endpoint, selector, tries - 1), 100);
+  const [more, again] = place ? [waits, tries - 1] : [waits - 1, tries];
+  if (more && again) {
+    window.setTimeout(() => focusIn(endpoint, selector, from, more, again), 100);
   }
 }
 

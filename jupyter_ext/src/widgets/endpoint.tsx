@@ -6,6 +6,7 @@ import { Answer } from '../components/answer';
 import { Button, Facts, Light } from '../components/bits';
 import { Field, Refused, Row, Table } from '../components/fields';
 import { h } from '../components/h';
+import { Health } from '../components/health';
 import { useApp, useSignal } from '../components/hooks';
 import { Log } from '../components/log';
 import { CanaryField, EndpointHead } from '../components/serving';
@@ -16,7 +17,7 @@ import { SectionCommands } from '../sections/commands';
 import { useDone } from '../sections/doings';
 import { Moves } from './model';
 
-/** The tab of one endpoint: revisions, a request to try, log and history. */
+/** The tab of one endpoint: revisions, why they are as they are, a request to try, log and history. */
 export function EndpointTab(props: { model: YardModel; endpoint: string }): JSX.Element {
   const { model, endpoint } = props;
   useSignal(model.serving.changed);
@@ -44,6 +45,14 @@ function Details(props: {
   const { trans, commands } = useApp();
   const { model, details, again } = props;
   const { row } = details;
+  // What keeps it comes first; by their keys both stay themselves, with what was written there.
+  const health = <Health key="health" details={details} />;
+  const tried = (
+    <React.Fragment key="try">
+      <h2>{trans.__('Try a request')}</h2>
+      <Try model={model} details={details} />
+    </React.Fragment>
+  );
   return (
     <>
       <h1>{trans.__('Endpoint %1', row.name)}</h1>
@@ -59,8 +68,7 @@ function Details(props: {
       </div>
       <h2>{trans.__('Revisions')}</h2>
       <Revisions row={row} />
-      <h2>{trans.__('Try a request')}</h2>
-      <Try model={model} details={details} />
+      {row.ready ? [tried, health] : [health, tried]}
       <h2>{trans.__('Log')}</h2>
       <Log
         model={model}

@@ -121,6 +121,11 @@ def test_an_endpoint_can_be_tried_with_what_its_signature_says(jupyter: Jupyter)
     (row,) = jupyter.ask(f"{jupyter.project}/endpoints").json["rows"]
     assert row["ready"]
     found = jupyter.ask(f"{jupyter.project}/endpoints/{row['name']}").json
+    assert {one["type"]: one["status"] for one in found["conditions"]}["Ready"] == "True"
+    happened = [(one["time"], one["reason"]) for one in found["events"]]
+    assert happened == sorted(happened, key=lambda one: one[0], reverse=True), "newest first"
+    assert {"RevisionCreated", "InferenceServiceReady"} <= {reason for _, reason in happened}
+    assert found["advice"] == ""
     answer = jupyter.ask(f"{jupyter.project}/endpoints/{row['name']}/try", {"instances": found["example"]})
     assert answer.status == 200, answer.body
     assert len(answer.json["predictions"]) == 1
