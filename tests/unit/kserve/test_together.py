@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from modelyard_kserve.local.batching import Together, size_of
 from modelyard_kserve.local.messages import Answer, Request
 from modelyard_kserve.local.model_app import ModelApp
-from modelyard_kserve.local.runtimes import LoadedModel
+from modelyard_kserve.local.runtimes import LoadedModel, load
 from modelyard_kserve.local.runtimes.sklearn import is_row_by_row
 
 
@@ -156,6 +157,22 @@ def estimators() -> dict[str, tuple[Any, bool]]:
 def test_only_what_is_known_to_look_at_each_row_for_itself_is_asked_together(name: str) -> None:
     model, wanted = estimators()[name]
     assert is_row_by_row(model) is wanted
+
+
+def test_boosters_of_mlflow_are_known_and_its_python_models_are_not(tmp_path: Path) -> None:
+    import mlflow.pyfunc
+    import mlflow.xgboost
+    from xgboost import XGBRegressor
+
+    class Ours(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input
+
+    rows = np.random.default_rng(0).normal(size=(20, 2))
+    mlflow.xgboost.save_model(XGBRegressor(n_estimators=2).fit(rows, rows[:, 0]), str(tmp_path / "booster"))
+    mlflow.pyfunc.save_model(str(tmp_path / "ours"), python_model=Ours(), pip_requirements=[])
+    known = {name: load(tmp_path / name, trust_pickle=True).row_by_row for name in ("booster", "ours")}
+    assert known == {"booster": True, "ours": False}
 
 
 @pytest.mark.parametrize("row_by_row", [True, False])

@@ -17,6 +17,8 @@ from modelyard_kserve.local.runtimes.base import (
 
 #: What an MLmodel says of a `predict` whose types stand in Python.
 _HINTED = ("is_signature_from_type_hint", "type_hint_from_example")
+#: What loads boosters, which look at each row for itself.
+_ROW_BY_ROW = ("mlflow.xgboost", "mlflow.lightgbm")
 
 
 def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
@@ -34,4 +36,10 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
     os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
     model = mlflow.pyfunc.load_model(str(folder))
     hinted = any(mlmodel(folder).get(key) for key in _HINTED)
-    return LoadedModel(inputs, sklearn.answer(model, probabilities), listed=hinted and not inputs)
+    loader = (described(folder).get("python_function") or {}).get("loader_module")
+    return LoadedModel(
+        inputs,
+        sklearn.answer(model, probabilities),
+        listed=hinted and not inputs,
+        row_by_row=loader in _ROW_BY_ROW,
+    )
