@@ -133,11 +133,10 @@ class Together:
         return await caller.answer
 
     async def _ask_all(self) -> None:
-        await asyncio.sleep(0)  # whose data is there already is read first
-        while callers := self._next():
-            await _ask(self._call, callers, lambda: "")
-            for _ in range(2):  # who came meanwhile: their sockets are read, then their bodies
-                await asyncio.sleep(0)
+        while self._waiting:
+            await asyncio.sleep(0)  # who came meanwhile is read first
+            if callers := self._next():
+                await _ask(self._call, callers, lambda: "")
         self._asking = None
 
     def _next(self) -> list[_Caller]:
