@@ -41,7 +41,7 @@ function Conditions(props: { rows: readonly ConditionRow[] }): JSX.Element {
   ];
   return (
     <Table label={trans.__('Conditions')} head={head}>
-      {props.rows.map(one => (
+      {props.rows.map((one, place) => (
         <Row
           key={one.type}
           about={one.type}
@@ -49,7 +49,9 @@ function Conditions(props: { rows: readonly ConditionRow[] }): JSX.Element {
             <Light kind={standing(one)} word={one.status} />,
             one.since ? <Time at={one.since} /> : '–',
             one.reason,
-            one.message
+            one.message && one.message === props.rows[place - 1]?.message
+              ? trans.__('(as above)')
+              : one.message
           ]}
         />
       ))}
