@@ -33,11 +33,14 @@ from modelyard_kserve.local.deaths import Deaths
 from modelyard_kserve.local.forks import Forks
 from modelyard_kserve.local.graph import board as graphs
 from modelyard_kserve.local.replicas import RECORDS, Places
+from modelyard_kserve.local.scaling import Scaling
 from modelyard_kserve.local.service import Service
 
 #: Seconds between two looks at everything: while something is under way, and otherwise. Who changes a file or
 #: waits for a model rings.
 _LOOK_EVERY, _LOOK_SETTLED = 0.05, 0.5
+#: So many of the longest window, after which a model goes to sleep.
+_RESTS_AFTER = 10
 #: Milliseconds after which Envoy writes what it has to log.
 _WRITTEN_WITHIN = 1000
 #: Seconds between two looks which revisions are idle.
@@ -182,9 +185,16 @@ class Controller:
             task.add_done_callback(self._ending.discard)
 
     async def _tend(self) -> None:
-        self._forks.tend()
+        awake = any(service.pids() for service in self._services.values())
+        await self._forks.tend(awake=awake, rests_after=self._rests_after)
         rung, self._rung = self._rung, set()
         await asyncio.gather(*(service.tend(rung) for service in self._services.values()))
+
+    @property
+    def _rests_after(self) -> float:
+        """Seconds in which all models sleep, after which what they come out of goes as well."""
+        wanted = [one for service in self._services.values() if (one := service.desired) is not None]
+        return _RESTS_AFTER * max((one.scaling.window for one in wanted), default=Scaling.window)
 
     async def _tell(self) -> None:
         """Envoy, the activator, and whoever reads `observed.json`."""

@@ -60,6 +60,7 @@ class ForkServer:
         self._socket = run / f"forks-{name}.sock"
         self._child = Child(run / f"forks-{name}.json", log, root)
         self._began = self._not_before = 0.0
+        self._wanted = time.monotonic()
 
     @property
     def ready(self) -> bool:
@@ -80,8 +81,16 @@ class ForkServer:
         """Take over the one of a controller before us, if it runs."""
         self._child.adopt(self._key)
 
-    def tend(self) -> None:
-        """Start it, and start it again when it ended."""
+    def want(self) -> None:
+        """A model comes out of it, or may again soon."""
+        self._wanted = time.monotonic()
+
+    async def tend(self, rests_after: float) -> None:
+        """Start it, and start it again when it ended; end it when nobody wanted it for so many seconds."""
+        if time.monotonic() - self._wanted > rests_after:
+            if self._child.pid is not None:
+                await self.end()
+            return
         if self._child.pid is None and not self.failed:
             if self._began and time.monotonic() - self._began < _AGAIN / 2 and not self._child.reachable:
                 self._give_up("it ended while it imported")
@@ -150,15 +159,24 @@ class Forks:
         self._used.add(name)
         return self._made[name]
 
-    def tend(self) -> None:
-        """Start those that are used."""
-        for name in self._used:
-            self._made[name].tend()
+    async def tend(self, *, awake: bool, rests_after: float) -> None:
+        """Start those that are used, and end what models that sleep have not needed for long.
+
+        Args:
+            awake: some model has a process, which may have to be started again at once.
+            rests_after: seconds.
+        """
+        for server in [self._made[name] for name in self._used]:
+            if awake:
+                server.want()
+            await server.tend(rests_after)
 
     def adopt(self) -> None:
         """Take over those of a controller before us."""
-        for server in self._made.values():
+        for name, server in self._made.items():
             server.adopt()
+            if server.pid is not None:
+                self._used.add(name)
 
     def pids(self) -> set[int]:
         """Their processes."""

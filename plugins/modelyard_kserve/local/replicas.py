@@ -179,6 +179,7 @@ class Replica:
         argv += ["--gpus", f"{wanted.limits.get(GPU, 0):.0f}"]
         forks = self._source
         if forks is not None and not forks.failed:
+            forks.want()
             made = Forked(tuple(argv), wanted.env, self._name, self._child.log)
             if (forks.ready and forks.fork(made, self._remember)) or not forks.failed:
                 return  # it is there, or what it comes out of is importing

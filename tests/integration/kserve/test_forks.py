@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
+from modelyard_kserve.local.forks import Forks
 
 V1, V2 = "models:/late-flights/1", "models:/late-flights/2"
 PROBA = [{"name": "PREDICT_PROBA", "value": "true"}]
@@ -62,6 +65,42 @@ def test_models_outlive_the_fork_server_and_the_next_one_makes_new_ones(
     (server,) = project.family("one")
     assert forked(server)
     assert project.server.get("one").predict(rows).version == "1"
+
+
+def test_what_models_come_out_of_goes_when_they_all_sleep_for_long(project: Any, tmp_path: Path) -> None:
+    """A tenth of a gigabyte; who asks after that waits for its imports once."""
+
+    async def run() -> None:
+        forks = Forks(tmp_path, tmp_path / "log", tmp_path)
+        server = forks.for_model("sklearn", tmp_path, {})
+        assert server is not None
+
+        async def tended(awake: bool, rests_after: float, wanted: Callable[[], bool]) -> None:
+            deadline = time.monotonic() + 60
+            while not wanted() and time.monotonic() < deadline:
+                await forks.tend(awake=awake, rests_after=rests_after)
+                await asyncio.sleep(0.05)
+            assert wanted()
+
+        try:
+            await tended(False, 60, lambda: server.ready)
+            await forks.tend(awake=True, rests_after=0.1)
+            assert server.ready, "a model may have to be started again at once"
+            await tended(False, 0.1, lambda: server.pid is None)
+            await forks.tend(awake=False, rests_after=0.1)
+            assert server.pid is None
+            server.want()
+            await tended(False, 60, lambda: server.ready)
+            following = Forks(tmp_path, tmp_path / "log", tmp_path)
+            following.adopt()
+            assert following.pids() == forks.pids() != set()
+            await asyncio.sleep(0.2)
+            await following.tend(awake=False, rests_after=0.1)
+            assert following.pids() == set(), "nor does one that was adopted stay for ever"
+        finally:
+            await forks.end()
+
+    asyncio.run(run())
 
 
 # -- by itself --------------------------------------------------------------------------------
