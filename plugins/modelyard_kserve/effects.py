@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelyard.kube.quantities import quantity
-from modelyard_kserve import reasons, serving_runtimes
+from modelyard_kserve import ports, reasons, serving_runtimes
 from modelyard_kserve.commands import COMPONENTS, command_of, container_of, named_in
 from modelyard_kserve.documents import Level, Place, Said
 from modelyard_kserve.local import resources
@@ -115,8 +115,14 @@ def effects(
         component = spec.get(name) or {}
         yield from on_clusters(("spec", name), component, mode)
         yield from _ours_on_clusters(("spec", name), component)
+        for number, container in enumerate(component.get("containers") or []):
+            yield from ports.on_clusters(("spec", name, "containers", number), container, mode)
         for of_model in ("model", *LEGACY):
-            yield from _protocol(("spec", name, of_model), component.get(of_model) or {}, mode)
+            at, model = ("spec", name, of_model), component.get(of_model) or {}
+            yield from _protocol(at, model, mode)
+            yield from ports.on_clusters(at, model, mode)
+            yield from ports.of_model(at, model, mode)
+            yield from ports.logged(("spec", name), component, model, mode)
         yield from _batched_on_clusters(("spec", name, "batcher"), component)
     if spec.get("canary") and mode == "Standard":
         yield Said(
