@@ -12,8 +12,8 @@ from modelyard_kserve.local.forks import ONE_THREAD
 STACK = "ghcr.io/modelyard/stack:0.1.0"
 #: Where KServe puts a model, and which port it asks.
 _FOLDER = "/mnt/models"
-#: Where the model server listens in its pod.
-PORT = 8080
+#: Where the model server listens in its pod, and where KServe's samples ask for gRPC.
+PORT, GRPC_PORT = 8080, 8081
 #: Format -> the versions that files may name. What needs torch or TensorFlow is gigabytes: not in the image.
 _FORMATS = {
     **{"mlflow": ("1", "2", "3"), "sklearn": ("0", "1")},
@@ -53,10 +53,10 @@ def _runtime(name: str, versions: Iterable[str], image: str) -> Manifest:
         "command": ["python", "-m", "modelyard_kserve.cluster.server"],
         "args": [
             *("--model_name={{.Name}}", f"--model_format={name}"),
-            *(f"--model_dir={_FOLDER}", f"--http_port={PORT}"),
+            *(f"--model_dir={_FOLDER}", f"--http_port={PORT}", f"--grpc_port={GRPC_PORT}"),
         ],
         "env": [{"name": key, "value": value} for key, value in ONE_THREAD.items()],
-        "ports": [{"containerPort": PORT, "protocol": "TCP"}],
+        # No ports: KServe would put those of a file beside them, and Knative takes one. 8080 is everybody's.
         "readinessProbe": {
             "httpGet": {"path": "/v2/health/ready", "port": PORT},
             "periodSeconds": 2,
@@ -74,7 +74,7 @@ def _runtime(name: str, versions: Iterable[str], image: str) -> Manifest:
         "spec": {
             "annotations": {"prometheus.kserve.io/path": "/metrics", "prometheus.kserve.io/port": str(PORT)},
             "supportedModelFormats": formats,
-            "protocolVersions": ["v1", "v2"],
+            "protocolVersions": ["v1", "v2", "grpc-v2"],
             "containers": [container],
         },
     }

@@ -1,9 +1,12 @@
-"""The model server in a pod: V1 and V2 by REST for one model, which it proves before it answers.
+"""The model server in a pod: V1, V2 and gRPC for one model, which it proves before it answers.
 
     python -m modelyard_kserve.cluster.server --model_name NAME --model_format sklearn --model_dir /mnt/models
 
 Who the model is stands in the environment (`MODELYARD_MODEL`, `_VERSION`, `_DIGEST`, `_TRUST`), and in the
 headers of every answer.
+
+On every port it speaks HTTP/1.1 and HTTP/2: a port that a file names `h2c`, as KServe wants it for gRPC, gets
+everything as HTTP/2 from Knative, which has no other one.
 """
 
 from __future__ import annotations
@@ -70,6 +73,16 @@ class IdentifiedApp:
         return answer._replace(headers={**answer.headers, **self._headers, **known_as})
 
 
+def ports(http_port: int, grpc_port: int, environment: Mapping[str, str]) -> list[int]:
+    """Where to listen. Knative says in `PORT` to which port it sends, whatever number a file gave it.
+
+    Example:
+        >>> ports(8080, 8081, {"PORT": "9000"})
+        [8080, 8081, 9000]
+    """
+    return sorted({http_port, grpc_port, int(environment.get("PORT", http_port))})
+
+
 def _id_of(request: Request) -> dict[str, str]:
     """The id under which the prediction log knows the request. One that came without any gets none: only
     KServe's agent knows the name that it made up."""
@@ -85,6 +98,7 @@ def main() -> int:
     options.add_argument("--model_format", choices=FORMATS, required=True)
     options.add_argument("--model_dir", type=Path, required=True)
     options.add_argument("--http_port", type=int, default=8080)
+    options.add_argument("--grpc_port", type=int, default=8081, help="another one, as KServe's servers have")
     given = options.parse_args()
     environment = os.environ
     try:
@@ -107,9 +121,8 @@ def main() -> int:
         signature.of(model, given.model_dir),
     )
     linger = 0.0 if "K_REVISION" in environment else _LINGER
-    HttpServer(IdentifiedApp(app, who)).run(
-        host="0.0.0.0", port=given.http_port, linger=linger, grace=_LAST_ANSWERS
-    )
+    where = [("0.0.0.0", port) for port in ports(given.http_port, given.grpc_port, environment)]
+    HttpServer(IdentifiedApp(app, who), http2=True).run(*where, linger=linger, grace=_LAST_ANSWERS)
     return 0
 
 

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         app = KserveApp(given.name, given.version, repository)
         logged = LoggedApp(given.name, Limited(app, given.concurrency, given.timeout), given.logging)
         serving = HttpServer(logged, started=logged.started, stopped=logged.stopped)
-        serving.run(path=given.socket, grace=given.timeout)
+        serving.run(given.socket, grace=given.timeout)
 
     return _run_python(program, Path(given.socket), port, serve)
 

@@ -1,5 +1,6 @@
 """`GRPCInferenceService` without a gRPC server: Envoy speaks HTTP/2 with the caller and asks the model server
-by HTTP/1.1; what is left is one framed message in the body, and KServe's own classes to read and write it.
+by HTTP/1.1, in pods `http2` does; what is left is one framed message in the body, and KServe's own classes to
+read and write it.
 
 A gRPC server in this process would cost 17 MB and seven threads in every replica, whether somebody asks by
 gRPC or not, and a fork server must have one thread; the classes cost 3 MB, once.

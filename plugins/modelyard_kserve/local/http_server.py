@@ -1,8 +1,10 @@
-"""HTTP/1.1 for a model server: whole requests in, whole answers out.
+"""HTTP for a model server: whole requests in, whole answers out.
 
 A prediction takes a tenth of a millisecond, and so does what a server for everything does around it. In
 front of this one stands a proxy (Envoy, or Knative's), which speaks to slow and hostile callers; it keeps
 connections open and sends one request after the other. Parsing is httptools', as in uvicorn.
+
+This is HTTP/1.1. In pods, where nobody turns HTTP/2 into it, connections may begin with that: `http2`.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ import asyncio
 import contextlib
 import signal
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from modelyard_kserve.local.grpc_status import CONTENT_TYPE, SERVICE, refusal
 from modelyard_kserve.local.messages import BODY_LIMIT, Answer, Request, closed
@@ -30,14 +32,24 @@ _HEAD_LIMIT = 128 * 1024
 _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _LARGE_HEAD = Answer.error(431, f"the head of the request is larger than {_HEAD_LIMIT // 1024} KiB")
 _IMPROPER = Answer.error(400, "the request is no proper HTTP")
+#: With which connections of HTTP/2 begin, and no method does.
+_PREFACE = b"PRI * "
 Handle = Callable[[Request], Awaitable[Answer]]
 
 
+class Connection(Protocol):
+    """Of whatever HTTP."""
+
+    def close_if_idle(self) -> None:
+        """Close it unless something is to be answered."""
+
+
 class HttpServer:
-    """Answers on a socket until it is told to stop.
+    """Answers on sockets until it is told to stop.
 
     Args:
         handle: answers a request; what it raises is a 500.
+        http2: connections may begin with HTTP/2; answers of `handle` come whole then, never in pieces.
         started: runs before the first request.
         stopped: runs after the last answer.
     """
@@ -46,20 +58,22 @@ class HttpServer:
         self,
         handle: Handle,
         *,
+        http2: bool = False,
         started: Callable[[], Awaitable[None]] | None = None,
         stopped: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.handle, self._started, self._stopped = handle, started, stopped
-        self.connections: set[_Connection] = set()
+        self.http2 = http2
+        self.connections: set[Connection] = set()
         self.ending = False
 
-    def run(self, *, linger: float = 0.0, grace: float, **where: Any) -> None:
+    def run(self, *where: str | tuple[str, int], linger: float = 0.0, grace: float) -> None:
         """Serve until TERM or INT.
 
         Args:
+            where: paths of Unix sockets, or hosts and ports.
             linger: seconds for which requests are taken after that.
             grace: seconds that the last answers may take.
-            where: `path` of a Unix socket, or `host` and `port`.
 
         Raises:
             OSError: it can't listen there.
@@ -67,25 +81,32 @@ class HttpServer:
         with contextlib.suppress(ImportError):
             import uvloop
 
-            uvloop.run(self._run(linger, grace, where))
+            uvloop.run(self._run(where, linger, grace))
             return
-        asyncio.run(self._run(linger, grace, where))
+        asyncio.run(self._run(where, linger, grace))
 
-    async def _run(self, linger: float, grace: float, where: Mapping[str, Any]) -> None:
+    async def _run(self, where: Iterable[str | tuple[str, int]], linger: float, grace: float) -> None:
         told = asyncio.Event()
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, told.set)
         if self._started is not None:
             await self._started()
-        listen = loop.create_unix_server if "path" in where else loop.create_server
-        server = await listen(lambda: _Connection(self), backlog=_BACKLOG, **where)
+        servers = [await self._listening(loop, one) for one in where]
         await told.wait()
         await asyncio.sleep(linger)
-        server.close()
+        for server in servers:
+            server.close()
         await self._last_answers(grace)
         if self._stopped is not None:
             await self._stopped()
+
+    async def _listening(
+        self, loop: asyncio.AbstractEventLoop, where: str | tuple[str, int]
+    ) -> asyncio.AbstractServer:
+        if isinstance(where, str):
+            return await loop.create_unix_server(lambda: _Connection(self), where, backlog=_BACKLOG)
+        return await loop.create_server(lambda: _Connection(self), *where, backlog=_BACKLOG)
 
     async def _last_answers(self, grace: float) -> None:
         self.ending = True
@@ -114,6 +135,7 @@ class _Connection(asyncio.Protocol):
         self._came = 0  # bytes of a head that has not ended, and of what came with them
         self._loop = asyncio.get_running_loop()
         self._close_after = False
+        self._is_first = True  # what comes next is the first that comes
         self._reset()
 
     def _reset(self) -> None:
@@ -141,6 +163,13 @@ class _Connection(asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_first and self._server.http2 and data.startswith(_PREFACE):
+            from modelyard_kserve.local import http2
+
+            self._server.connections.discard(self)
+            http2.go_on(self._server, self._transport, data)
+            return
+        self._is_first = False
         if not self._has_head:
             self._came += len(data)
         try:
@@ -184,13 +213,10 @@ class _Connection(asyncio.Protocol):
         if not self._parser.should_keep_alive():
             self._close_after = True
         if self._size > BODY_LIMIT:
-            large = Answer.error(413, f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB")
-            self._take(_in_words_of(self._headers(), large))
+            self._take(in_words_of(self._headers(), too_large()))
             return
-        path, _, query = self._url.partition(b"?")
-        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         method = self._parser.get_method().decode()
-        self._take(Request(method, _unquoted(path), query, self._headers(), body))
+        self._take(request_of(method, self._url, self._headers(), self._pieces))
 
     def _headers(self) -> dict[str, str]:
         return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in self._named}
@@ -228,11 +254,7 @@ class _Connection(asyncio.Protocol):
         return (self._close_after or self._server.ending) and not self._waiting
 
     def _write(self, answer: Answer, method: str) -> None:
-        try:
-            body = answer.body()
-        except (TypeError, ValueError) as fault:
-            answer = Answer.error(500, f"the model's answer can't be sent: {fault}")
-            body = answer.body()
+        answer, body = with_body(answer)
         head = self._head(answer, "application/json")
         head.append(b"content-length: %d\r\n\r\n" % len(body))
         if method != "HEAD":
@@ -307,29 +329,55 @@ class _Connection(asyncio.Protocol):
             self._gone()
 
     def _gone(self) -> None:
-        late = Answer.error(408, f"the body did not come within {BODY_SECONDS:.0f} s")
-        self._refuse(_in_words_of(self._headers(), late))
+        self._refuse(in_words_of(self._headers(), too_late()))
+
+
+def too_large() -> Answer:
+    """To who sends more than is taken."""
+    return Answer.error(413, f"the body is larger than {BODY_LIMIT // 1024 // 1024} MiB")
+
+
+def too_late() -> Answer:
+    """To who sends nothing, or next to nothing."""
+    return Answer.error(408, f"the body did not come within {BODY_SECONDS:.0f} s")
+
+
+def request_of(method: str, target: bytes, headers: Mapping[str, str], pieces: Sequence[bytes]) -> Request:
+    """The request of which the parts came."""
+    path, _, query = target.partition(b"?")
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return Request(method, _unquoted(path), query, headers, body)
+
+
+def with_body(answer: Answer) -> tuple[Answer, bytes]:
+    """The answer and its body; one that is no JSON is a 500."""
+    try:
+        return answer, answer.body()
+    except (TypeError, ValueError) as fault:
+        answer = Answer.error(500, f"the model's answer can't be sent: {fault}")
+        return answer, answer.body()
 
 
 async def answered(handle: Handle, request: Request) -> Answer:
     """The answer to a request, whatever happens; callers get no traceback."""
     answer = await _answer(handle, request)
-    if answer.status == 404 and not request.path.startswith(SERVICE) and _in_grpc(request.headers):
+    if answer.status == 404 and not request.path.startswith(SERVICE) and in_grpc(request.headers):
         answer = answer._replace(status=501)  # a service that is not here, such as gRPC's own health checks
-    return _in_words_of(request.headers, answer)
+    return in_words_of(request.headers, answer)
 
 
-def _in_words_of(headers: Mapping[str, str], answer: Answer) -> Answer:
-    """The answer; to a caller with gRPC what went wrong is said as gRPC does. Envoy counts the status, and
-    makes it 200 for callers."""
-    if answer.status == 200 or not _in_grpc(headers):
+def in_words_of(headers: Mapping[str, str], answer: Answer) -> Answer:
+    """The answer; to a caller with gRPC what went wrong is said as gRPC does. The status is counted, and who
+    speaks HTTP/2 with callers makes it 200."""
+    if answer.status == 200 or not in_grpc(headers):
         return answer
     said = answer.value if isinstance(answer.value, dict) else {}
     sentence = str(said.get("error") or said.get("detail") or "")
     return Answer(answer.status, b"", {**answer.headers, **refusal(answer.status, sentence)})
 
 
-def _in_grpc(headers: Mapping[str, str]) -> bool:
+def in_grpc(headers: Mapping[str, str]) -> bool:
+    """Whether the caller speaks gRPC."""
     return headers.get("content-type", "").startswith(CONTENT_TYPE)
 
 

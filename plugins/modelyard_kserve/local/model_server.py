@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     app = ModelApp(*known, alias=given.alias)
     logged = LoggedApp(given.name, Limited(app, given.concurrency, given.timeout), given.logging)
     serving = HttpServer(logged, started=logged.started, stopped=logged.stopped)
-    serving.run(path=given.socket, grace=given.timeout)
+    serving.run(given.socket, grace=given.timeout)
     return 0
 
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.cluster.kind.conftest import Box, eventually
 
@@ -25,6 +26,8 @@ from modelyard.errors import EnvironmentFault, NotFoundError
 from modelyard.kube import Ref
 from modelyard.records import Endpoint
 from modelyard.yard import Yard
+
+grpc = pytest.importorskip("grpc")
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +286,6 @@ def test_models_of_other_libraries_answer_from_the_same_file_as_on_a_laptop(
 ) -> None:
     """XGBoost's, LightGBM's and ONNX's own files, one by KServe's old way of writing."""
     import lightgbm
-    import numpy as np
     import xgboost
 
     x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
@@ -358,6 +360,67 @@ spec:
       storageUri: s3://mlflow/examples/onnx
 """,
 ]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("called", ["ports: [{name: h2c, protocol: TCP, containerPort: 8081}]"]),
+        ("called-in-v2", ["ports: [{name: h2c, containerPort: 9000}]", "protocolVersion: grpc-v2"]),
+    ],
+)
+def test_a_port_named_h2c_is_asked_by_grpc_through_the_gateway_and_by_everything_else(
+    box: Box, project: Path, yard: Yard, flights: Any, name: str, lines: list[str]
+) -> None:
+    """As KServe's samples ask for it. Knative has just that port then: V1 and V2 go there, too, and behind
+    KServe's agent, which the file's logger puts in between."""
+    text = (project / "late-flights.yaml").read_text().replace("name: late-flights\n", f"name: {name}\n", 1)
+    for line in lines:
+        text = text.replace("    model:\n", f"    model:\n      {line}\n", 1)
+    (project / f"{name}.yaml").write_text(text)
+    _modelyard(box, project, "--target", "sandbox-ci", "endpoints", "apply", "-f", f"{name}.yaml")
+    endpoint = yard.endpoints.get(name)
+    wanted = endpoint.predict(flights, protocol="v1", headers={"X-Request-Id": f"{name}-v1"})
+    assert endpoint.predict(flights, protocol="v2").predictions == wanted.predictions
+    made, headers = _by_grpc(endpoint, flights)
+    assert np.ravel(made).tolist() == pytest.approx(np.ravel(wanted.predictions).tolist())
+    said = (headers["x-modelyard-model"], headers["x-modelyard-version"], headers["x-request-id"])
+    assert said == (wanted.model, wanted.version, "called-1")
+    with pytest.raises(grpc.RpcError) as refused:
+        _by_grpc(endpoint, flights, model="nobody")
+    assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+    assert refused.value.details() == f"there is no model 'nobody'; this endpoint serves '{name}'"
+    assert [one.requests for one in yard.endpoints.statistics(name)] == [4]
+    eventually(lambda: _found(yard, f"{name}-v1"), "the prediction in the log")
+    yard.endpoints.delete(name)
+
+
+def _by_grpc(endpoint: Endpoint, rows: Any, model: str = "") -> tuple[Any, dict[str, str]]:
+    """The first output, and the headers."""
+    from modelyard_kserve.local import grpc_wire
+
+    pb, said = grpc_wire.MESSAGES, urllib.parse.urlsplit(endpoint.url or "")
+    request = pb.ModelInferRequest(model_name=model or endpoint.name)
+    for column, value in rows[0].items():
+        values = [row[column] for row in rows]
+        made = request.inputs.add(name=column, shape=[len(rows)])
+        if isinstance(value, str):
+            made.datatype = "BYTES"
+            made.contents.bytes_contents.extend(text.encode() for text in values)
+        elif isinstance(value, int):
+            made.datatype = "INT64"
+            made.contents.int64_contents.extend(values)
+        else:
+            made.datatype = "FP64"
+            made.contents.fp64_contents.extend(values)
+    options = [("grpc.default_authority", str(said.hostname)), ("grpc.enable_retries", 0)]
+    with grpc.insecure_channel(f"127.0.0.1:{said.port}", options=options) as channel:
+        answer, call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer",
+            request_serializer=lambda made: made.SerializeToString(),
+            response_deserializer=pb.ModelInferResponse.FromString,
+        ).with_call(request, metadata=[("x-request-id", "called-1")], timeout=60)
+    return answer.outputs[0].contents.fp64_contents, dict(call.initial_metadata())
 
 
 def test_two_who_apply_at_once_leave_one_model_that_answers(

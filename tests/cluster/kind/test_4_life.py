@@ -76,8 +76,8 @@ def test_a_smaller_profile_takes_away_what_it_lacks(box: Box, measured: list[dic
 
 
 STANDARD = """
-import json
-import numpy as np, pandas as pd
+import json, urllib.parse
+import numpy as np, pandas as pd, tritonclient.grpc as triton
 from sklearn.linear_model import LogisticRegression
 import modelyard
 
@@ -88,7 +88,14 @@ with yard.run("small") as run:
     version = run.log_model(fitted, name="small", example=rows[:5])
 endpoint = yard.endpoints.apply("small.yaml")
 answer = endpoint.predict([{"a": 3.0, "b": 0.0}, {"a": -3.0, "b": 0.0}])
-print(json.dumps([endpoint.url, answer.version, answer.model, [bool(p) for p in answer.predictions]]))
+client = triton.InferenceServerClient(urllib.parse.urlsplit(endpoint.url).netloc)
+asked = [triton.InferInput(name, [2], "FP64") for name in "ab"]
+for one in asked:
+    one.set_data_from_numpy(np.array([3.0, -3.0]))
+called = client.infer("small", asked).as_numpy("predict")
+client.close()
+answers = [[bool(one) for one in found] for found in (answer.predictions, called)]
+print(json.dumps([endpoint.url, answer.version, answer.model, answers]))
 yard.endpoints.delete("small")
 yard.down()
 """
@@ -101,11 +108,12 @@ spec:
     model:
       modelFormat: {name: mlflow}
       storageUri: models:/small/1
+      ports: [{name: h2c, protocol: TCP, containerPort: 8081}]
 """
 
 
 def test_in_standard_mode_the_same_file_answers_through_a_forward(box: Box, tmp_path: Path) -> None:
-    """The profile `minimal`: no Knative, so no gateway."""
+    """The profile `minimal`: no Knative, so no gateway. On the port for gRPC everything is answered."""
     (tmp_path / "small.py").write_text(STANDARD)
     (tmp_path / "small.yaml").write_text(SMALL)
     for command in (["-m", "modelyard", "init", "."], ["small.py"]):
@@ -121,7 +129,7 @@ def test_in_standard_mode_the_same_file_answers_through_a_forward(box: Box, tmp_
         assert done.returncode == 0, done.stderr
     url, version, model, answers = json.loads(done.stdout.splitlines()[-1])
     assert url.startswith("http://127.0.0.1:")
-    assert (version, model, answers) == ("1", "small", [True, False])
+    assert (version, model, answers) == ("1", "small", [[True, False]] * 2)
 
 
 def test_another_version_backs_the_database_up_first(box: Box) -> None:

@@ -221,7 +221,7 @@ async def slow(request):
 async def said(word):
     print(word, flush=True)
 serving = HttpServer(slow, started=lambda: said("started"), stopped=lambda: said("stopped"))
-serving.run(path=sys.argv[1], grace=5)
+serving.run(sys.argv[1], grace=5)
 """
 
 

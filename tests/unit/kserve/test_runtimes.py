@@ -53,3 +53,14 @@ def test_every_container_is_from_our_image_and_nobody_in_particular() -> None:
 def test_environment_that_kserve_forbids_is_not_used() -> None:
     env = objects()["modelyard-mlflow"]["spec"]["containers"][0]["env"]
     assert "PYTHONPATH" not in {item["name"] for item in env}
+
+
+def test_the_one_port_that_knative_takes_is_the_files() -> None:
+    """KServe puts the ports of a file beside those of a runtime; probes go on asking the usual one."""
+    for name in FORMATS:
+        spec = objects()[f"modelyard-{name}"]["spec"]
+        container = spec["containers"][0]
+        assert "ports" not in container
+        assert container["readinessProbe"]["httpGet"]["port"] == 8080
+        assert {"--http_port=8080", "--grpc_port=8081"} < set(container["args"])
+        assert "grpc-v2" in spec["protocolVersions"]

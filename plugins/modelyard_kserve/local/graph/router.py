@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         await services.stopped()
 
     serving = HttpServer(logged, started=started, stopped=stopped)
-    serving.run(path=given.socket, grace=given.timeout)
+    serving.run(given.socket, grace=given.timeout)
     return 0
 
 
