@@ -87,9 +87,7 @@ def test_what_the_image_needs_is_what_the_extra_names() -> None:
     asked = {Requirement(line).name.lower(): Requirement(line) for line in stack_image.requirements()}
     assert {"click", "mlflow", "evidently", "kserve-storage", "psycopg2-binary"} <= asked.keys()
     assert "auth" in asked["mlflow"].extras
-    assert not {"dvc", "docker", "kubernetes", "kserve"} & asked.keys(), (
-        "the image would be larger for nothing"
-    )
+    assert not {"dvc", "docker", "kubernetes"} & asked.keys(), "the image would be larger for nothing"
 
 
 def test_from_an_index_it_is_taken_from_there_again(tmp_path: Path, install: Any) -> None:
