@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 from mlflow.pyfunc import PythonModel
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -106,6 +107,18 @@ def test_a_vectorizer_reads_the_texts_of_a_column_and_not_its_name(
     assert ask(app, PREDICT, {"instances": rows}).json == {"predictions": [1, 0, 1]}
     sent = {"inputs": [tensor("text", [3], "BYTES", [row["text"] for row in rows])]}
     assert ask(app, INFER, sent).json["outputs"][0]["data"] == [1, 0, 1]
+
+
+def test_a_dict_vectorizer_reads_objects_of_different_keys(tmp_path: Path) -> None:
+    given = [{"carrier": "UA", "stops": 1}, {"carrier": "AA", "stops": 9}] * 5
+    model = make_pipeline(DictVectorizer(), LogisticRegression()).fit(given, [0, 1] * 5)
+    app = saved(tmp_path / "model", model)
+    rows = [{"stops": 1}, {"carrier": "AA", "stops": 9}]
+    assert ask(app, PREDICT, {"instances": rows}).json == {"predictions": model.predict(rows).tolist()}
+    columns = [tensor("stops", [2], "INT64", [1, 9]), tensor("carrier", [2], "BYTES", ["UA", "AA"])]
+    assert ask(app, INFER, {"inputs": columns}).json["outputs"][0]["data"] == [0, 1]
+    said = ask(app, PREDICT, {"instances": [[1, 2]]})
+    assert (said.status, said.error) == (400, "the model takes objects of names and values")
 
 
 class Second(PythonModel):  # type: ignore[misc,unused-ignore]

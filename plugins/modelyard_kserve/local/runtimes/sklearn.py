@@ -32,7 +32,9 @@ def load(folder: Path, *, trusted: bool, probabilities: bool, method: str = "pre
     else:
         model = _from_pickle(file, trusted)
     asked = _as_fitted(model, answer(model, probabilities, method))
-    return LoadedModel(columns, asked, tables=True, row_by_row=is_row_by_row(model))
+    return LoadedModel(
+        columns, asked, listed=_reads_objects(model), tables=True, row_by_row=is_row_by_row(model)
+    )
 
 
 def is_row_by_row(model: Any) -> bool:
@@ -82,10 +84,12 @@ def _as_fitted(model: Any, given: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A table as the model was given it. scikit-learn refuses the columns in another order than they had, and
     JSON's names have none; of a table of texts a vectorizer would read the names of the columns."""
     names = list(getattr(model, "feature_names_in_", ()))
-    texts = _reads_texts(model)
+    texts, objects = _reads_texts(model), _reads_objects(model)
 
     def asked(rows: Any) -> Any:
         columns = getattr(rows, "columns", ())
+        if objects and not all(isinstance(row, dict) for row in rows):
+            raise ValueError("the model takes objects of names and values")
         if texts and len(columns) == 1:
             return given(rows.iloc[:, 0])
         return given(rows[names] if names and set(names) <= set(columns) else rows)
@@ -94,13 +98,26 @@ def _as_fitted(model: Any, given: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _reads_texts(model: Any) -> bool:
-    """Whether the first that looks at the rows is a vectorizer of scikit-learn's."""
+    """Whether it begins with vectorizers of texts, which take a list of them."""
+    return all(hasattr(part, "build_analyzer") for part in _first(model))
+
+
+def _reads_objects(model: Any) -> bool:
+    """Whether it begins with `DictVectorizer` or `FeatureHasher`, which take a list of dictionaries."""
+    return all(
+        type(part).__name__ == "DictVectorizer" or getattr(part, "input_type", "") == "dict"
+        for part in _first(model)
+    )
+
+
+def _first(model: Any) -> list[Any]:
+    """What looks at the rows before all else."""
     model = getattr(model, "best_estimator_", model)
     if steps := getattr(model, "steps", ()):
-        return _reads_texts(steps[0][1])
+        return _first(steps[0][1])
     if union := getattr(model, "transformer_list", ()):
-        return all(_reads_texts(part) for _, part in union)
-    return hasattr(model, "build_analyzer")
+        return [one for _, part in union for one in _first(part)]
+    return [model]
 
 
 def answer(model: Any, probabilities: bool, method: str = "predict") -> Callable[[Any], Any]:
