@@ -148,6 +148,15 @@ def test_python_models_that_state_nothing_get_tables_and_arrays(tmp_path: Path) 
     }
 
 
+def test_params_are_refused_and_not_left_out(tmp_path: Path) -> None:
+    app = saved(tmp_path / "model", LinearRegression().fit(X, LATE), X)
+    said = ask(app, PREDICT, {"instances": X[:1].tolist(), "params": {"depth": 2}})
+    assert said.status == 400
+    assert said.error == (
+        "MLflow's 'params' are not taken: the model answers with its defaults, leave them out"
+    )
+
+
 class Sums(PythonModel):  # type: ignore[misc,unused-ignore]
     """Takes a matrix."""
 
