@@ -99,13 +99,19 @@ def _request(rows: Any, protocol: str) -> dict[str, Any]:
 
 
 def _predictions(answer: Any) -> Sequence[Any]:
-    """One item per row; of an answer that is neither V1's nor V2's, as graphs may give, the whole."""
+    """One item per row, an object of several outputs as V1 has it; of an answer without rows, as graphs may
+    give, the whole."""
     named = answer if isinstance(answer, dict) else {}
     predictions, outputs = named.get("predictions"), named.get("outputs")
     if isinstance(predictions, list):
         return predictions
     if isinstance(outputs, list) and outputs:
-        return _rows_of(outputs[0])
+        columns = {one.get("name"): _rows_of(one) for one in outputs}
+        first, *more = columns.values()
+        if not more:
+            return first
+        if all(len(rows) == len(first) for rows in more):
+            return [dict(zip(columns, row)) for row in zip(*columns.values())]
     return [answer]
 
 
@@ -211,7 +217,7 @@ def _tensor(name: str, data: list[Any], shape: list[int]) -> dict[str, Any]:
 
 def _rows_of(tensor: Mapping[str, Any]) -> list[Any]:
     data, shape = list(tensor["data"]), tensor["shape"]
-    if len(shape) == 1 or (len(shape) == 2 and len(data) == shape[0] and isinstance(data[0], list)):
+    if len(shape) < 2 or (len(shape) == 2 and len(data) == shape[0] and isinstance(data[0], list)):
         return data
     width = len(data) // shape[0] if shape[0] else 0
     return [data[start : start + width] for start in range(0, len(data), width or 1)]

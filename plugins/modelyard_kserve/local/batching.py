@@ -273,9 +273,12 @@ def split(answers: Any, sizes: Sequence[int]) -> list[Any]:
         return [{name: parts[n] for name, parts in by_name.items()} for n in range(len(sizes))]
     if hasattr(answers, "toarray"):  # sparse ones, of which some can't be cut
         answers = answers.toarray()
-    has_rows = isinstance(answers, (list, tuple)) or (hasattr(answers, "shape") and len(answers.shape) > 0)
-    if not has_rows or len(answers) != sum(sizes):
+    listed, total = isinstance(answers, (list, tuple)), sum(sizes)
+    has_rows = listed or (hasattr(answers, "shape") and len(answers.shape) > 0)
+    if not has_rows or len(answers) != total:
         raise Unsplittable
+    if listed and all(hasattr(one, "__len__") and len(one) == total for one in answers):
+        raise Unsplittable  # as many answers as each is long: who knows which of the two are the rows
     rows = answers.iloc if hasattr(answers, "iloc") else answers
     parts, start = [], 0
     for size in sizes:

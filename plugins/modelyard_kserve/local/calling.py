@@ -21,6 +21,19 @@ _MOST_PUT_OFF, _GOOD = 10_000, 1000
 _FEW, _MANY = 64, 1024
 
 
+def call(function: Callable[..., Any], *given: Any) -> Any:
+    """What a model's function answers.
+
+    Raises:
+        RuntimeError: a `next` in it found nothing. No future takes a StopIteration: whoever waits for the
+            thread would wait for ever.
+    """
+    try:
+        return function(*given)
+    except StopIteration as fault:
+        raise RuntimeError("the model's next() found nothing (StopIteration)") from fault
+
+
 class Caller:
     """Calls a model, one call at a time: libraries use the cores themselves.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import modelyard
 from modelyard_kserve.local import answers, by_name, kserve_requests, upstream, v2
+from modelyard_kserve.local.calling import call
 from modelyard_kserve.local.grpc_status import SERVICE
 from modelyard_kserve.local.messages import Answer, Request, closed
 from modelyard_kserve.local.repository import entry, only_ready
@@ -278,7 +279,7 @@ class KserveApp:
             return await function(*given)
         loop = asyncio.get_running_loop()
         within = contextvars.copy_context()  # in it KServe keeps the predictor's address
-        said = await loop.run_in_executor(self._thread, functools.partial(within.run, function, *given))
+        said = await loop.run_in_executor(self._thread, functools.partial(within.run, call, function, *given))
         return await said if inspect.isawaitable(said) else said
 
     async def _guarded(self, answering: Any) -> Answer:

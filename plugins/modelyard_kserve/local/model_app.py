@@ -11,7 +11,7 @@ from typing import Any
 import modelyard
 from modelyard_kserve.local import answers, protocol, v2
 from modelyard_kserve.local.batching import Batched, Batches, Batching, Together, joinable, size_of
-from modelyard_kserve.local.calling import Caller
+from modelyard_kserve.local.calling import Caller, call
 from modelyard_kserve.local.grpc_status import SERVICE
 from modelyard_kserve.local.messages import Answer, Request, parsed
 from modelyard_kserve.local.repository import Repository
@@ -277,7 +277,7 @@ class ModelApp:
 
     def _asked(self, rows: Any) -> Any:
         try:
-            return self._model.answer(rows)
+            return call(self._model.answer, rows)
         except SystemExit as fault:
             raise RuntimeError(f"the model wanted to exit with {fault.code!r:.60}") from None
         except RecursionError as fault:  # which of a body is the caller's fault

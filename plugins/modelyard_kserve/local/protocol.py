@@ -24,6 +24,10 @@ def v1_rows(model: LoadedModel, body: Any, signature: Signature = _NOTHING_STATE
         raise ValueError("the body needs 'instances': a list of objects or of lists")
     if not instances:
         raise ValueError("'instances' is empty")
+    if "params" in said:
+        raise ValueError(
+            "MLflow's 'params' are not taken: the model answers with its defaults, leave them out"
+        )
     if model.listed:
         return instances
     if model.inputs:

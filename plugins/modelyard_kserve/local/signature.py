@@ -84,7 +84,7 @@ def _spec(item: Any) -> Spec:
         >>> _spec({"type": "array", "items": {"type": "float"}, "name": "weights"})
         Spec(name='weights', datatype='FP32', shape=(-1, -1))
     """
-    name = str(item.get("name") or "")
+    name = str(item.get("name", ""))
     if item.get("type") == "tensor":
         import numpy as np
 

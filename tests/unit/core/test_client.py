@@ -97,6 +97,9 @@ def test_every_request_has_one_id_for_its_answer_and_for_kserves_log(
     assert headers[0]["x-request-id"] == headers[0]["ce-id"] == made.id
 
 
+LABEL = {"name": "late", "shape": [2], "data": [1, 0]}
+CHANCES = {"name": "p", "shape": [2, 2], "data": [0.1, 0.9, 0.7, 0.3]}
+TOTAL = {"name": "total", "shape": [], "data": [3]}
 ROUTED = {"error": "Failed to process request", "cause": "step x: it is gone"}
 
 
@@ -106,6 +109,9 @@ ROUTED = {"error": "Failed to process request", "cause": "step x: it is gone"}
         (200, {"first": {"predictions": [1]}}, ({"first": {"predictions": [1]}},)),
         (200, {"predictions": {"a": 1}}, ({"predictions": {"a": 1}},)),
         (200, {"outputs": [{"data": [1, 2], "shape": [2]}]}, (1, 2)),
+        (200, {"outputs": [LABEL, CHANCES]}, ({"late": 1, "p": [0.1, 0.9]}, {"late": 0, "p": [0.7, 0.3]})),
+        (200, {"outputs": [LABEL, TOTAL]}, ({"outputs": [LABEL, TOTAL]},)),
+        (200, {"outputs": [TOTAL]}, (3,)),
         (200, ["x"], (["x"],)),
         (400, ROUTED, "asked refused the rows: Failed to process request: step x: it is gone"),
         (500, ROUTED, "asked answered 500: Failed to process request: step x: it is gone"),

@@ -184,3 +184,18 @@ def test_the_prediction_log_gets_json_of_bytes() -> None:
     request, answer = (orjson.loads(make()) for make in made.logged)
     assert (request["id"], request["inputs"][0]["data"]) == ("7", [1, 2])
     assert answer["outputs"][0]["data"] == [2, 4]
+
+
+def test_a_next_that_finds_nothing_is_a_fault_and_nobody_waits_for_ever() -> None:
+    from kserve import Model, ModelRepository
+
+    class Late(Model):  # type: ignore[misc]
+        def predict(self, payload: Any, headers: Any = None) -> Any:
+            return next(iter(()))
+
+    model, repository = Late("late"), ModelRepository()
+    model.ready = True
+    repository.update(model)
+    request = Request("POST", "/v1/models/late:predict", b"", {}, b'{"instances": [1]}')
+    with pytest.raises(RuntimeError, match=r"next\(\) found nothing"):  # a 500
+        asyncio.run(asyncio.wait_for(KserveApp("late", "3", repository)(request), 20))

@@ -205,7 +205,7 @@ def test_what_a_model_says_about_rows_is_the_callers_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [ZeroDivisionError("by zero"), SystemExit(3), MemoryError(), RecursionError()]
+    "fault", [ZeroDivisionError("by zero"), SystemExit(3), MemoryError(), RecursionError(), StopIteration()]
 )
 def test_a_model_that_breaks_is_not_the_callers_fault(fault: BaseException) -> None:
     with pytest.raises((ZeroDivisionError, RuntimeError, MemoryError)):  # a 500, see test_asgi.py

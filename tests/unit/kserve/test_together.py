@@ -10,12 +10,45 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.experimental.enable_iterative_imputer  # noqa: F401
+from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cluster import KMeans
+from sklearn.compose import TransformedTargetRegressor, make_column_selector, make_column_transformer
+from sklearn.decomposition import NMF, PCA, LatentDirichletAllocation
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    PolynomialFeatures,
+    StandardScaler,
+)
+from sklearn.svm import SVC
+from xgboost import XGBClassifier
 
-from modelyard_kserve.local.batching import Together, size_of
+from modelyard_kserve.local.answers import outputs, predictions
+from modelyard_kserve.local.batching import Together, Unsplittable, joined, size_of, split
 from modelyard_kserve.local.messages import Answer, Request
 from modelyard_kserve.local.model_app import ModelApp
 from modelyard_kserve.local.runtimes import LoadedModel, load
-from modelyard_kserve.local.runtimes.sklearn import is_row_by_row
+from modelyard_kserve.local.runtimes.sklearn import answer, is_row_by_row
 
 
 class Model:
@@ -118,36 +151,43 @@ def test_who_hung_up_is_not_asked_for() -> None:
 # -- which models -----------------------------------------------------------------------------
 
 
-class Theirs:
-    """Not scikit-learn's: who knows what it looks at."""
+class Theirs(TransformerMixin, BaseEstimator):  # type: ignore[misc,unused-ignore]
+    """Not scikit-learn's: it looks at what lies beside a row."""
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        return {}
+    def fit(self, X: Any, y: Any = None) -> Any:
+        return self
+
+    def transform(self, X: Any) -> Any:
+        return X - np.mean(X, axis=0)
+
+
+def patched() -> Any:
+    model = LogisticRegression()
+    model.decision_function = model.predict = len
+    return model
 
 
 def estimators() -> dict[str, tuple[Any, bool]]:
-    from lightgbm import LGBMRegressor
-    from sklearn.compose import make_column_transformer
-    from sklearn.dummy import DummyClassifier
-    from sklearn.ensemble import VotingClassifier
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
-    from sklearn.svm import SVC
-    from xgboost import XGBClassifier
-
     logistic, columns = LogisticRegression(), make_column_transformer((OneHotEncoder(), ["a"]))
+    selected = make_column_transformer((OneHotEncoder(), make_column_selector(dtype_include=object)))
+    scaled = make_pipeline(StandardScaler(), logistic)
     return {
         "one": (logistic, True),
         "columns": (make_pipeline(columns, XGBClassifier()), True),
+        "columns by type": (make_pipeline(selected, logistic), True),
         "texts": (make_pipeline(TfidfVectorizer(), logistic), True),
         "boosters": (LGBMRegressor(), True),
         "votes": (VotingClassifier([("a", logistic), ("b", SVC())]), True),
+        "search": (GridSearchCV(scaled, {"standardscaler": ["passthrough", MinMaxScaler()]}), True),
+        "search of theirs": (GridSearchCV(scaled, {"standardscaler": ["passthrough", Theirs()]}), False),
+        "search of functions": (GridSearchCV(SVC(), [{"kernel": ["rbf", np.dot]}]), False),
         "function": (make_pipeline(FunctionTransformer(np.log1p), logistic), False),
         "inside": (make_column_transformer((FunctionTransformer(), ["a"]), (Theirs(), ["b"])), False),
         "kernel": (SVC(kernel=lambda a, b: a @ b.T), False),
         "chance": (DummyClassifier(strategy="uniform", random_state=0), False),
+        "factors": (make_pipeline(NMF(), logistic), False),
+        "gaps": (make_pipeline(IterativeImputer(), logistic), False),
+        "patched": (patched(), False),
         "theirs": (Theirs(), False),
         "no estimator": (object(), False),
     }
@@ -173,6 +213,88 @@ def test_boosters_of_mlflow_are_known_and_its_python_models_are_not(tmp_path: Pa
     mlflow.pyfunc.save_model(str(tmp_path / "ours"), python_model=Ours(), pip_requirements=[])
     known = {name: load(tmp_path / name, trust_pickle=True).row_by_row for name in ("booster", "ours")}
     assert known == {"booster": True, "ours": False}
+
+
+GENERATOR = np.random.default_rng(0)
+X = GENERATOR.normal(size=(80, 4))
+HOLES = np.where(GENERATOR.random(X.shape) < 0.2, np.nan, X)
+WORDS = np.array(["on time", "late", "cancelled"])[np.digitize(X[:, 0], [-0.5, 0.5])]
+SEVERAL = np.c_[WORDS, np.where(X[:, 1] > 0, "north", "s")]
+TEXTS = np.array(["late again and again", "", "on time", "fog über Köln"] * 20, dtype=object)
+TABLE = pd.DataFrame(
+    {"carrier": WORDS.astype(object), "temp": HOLES[:, 0], "stops": 1, "holiday": X[:, 1] > 0}
+)
+TABLE.loc[::7, "carrier"] = None
+
+
+def answering() -> dict[str, tuple[Any, Any, Any]]:
+    """Models, what they are fitted with, and what with."""
+    logistic, forest = LogisticRegression(), RandomForestClassifier(5, random_state=0)
+    words = make_pipeline(SimpleImputer(strategy="constant"), OneHotEncoder(handle_unknown="ignore"))
+    columns = make_column_transformer(
+        (words, ["carrier"]), (SimpleImputer(), ["temp"]), remainder="passthrough"
+    )
+    pandas = make_pipeline(StandardScaler(), PCA(2), logistic).set_output(transform="pandas")
+    return {
+        "linear": (make_pipeline(PolynomialFeatures(), logistic), X, WORDS),
+        "holes": (make_pipeline(KNNImputer(add_indicator=True), Ridge()), HOLES, X[:, 0]),
+        "trees with holes": (HistGradientBoostingClassifier(max_iter=5), HOLES, WORDS),
+        "neighbours": (KNeighborsClassifier(algorithm="brute"), X.round(), WORDS),
+        "radius": (RadiusNeighborsClassifier(0.8, outlier_label="late"), X, WORDS),
+        "kernel": (SVC(), X, WORDS),
+        "calibrated": (CalibratedClassifierCV(SVC(), cv=2), X, WORDS),
+        "stacked": (StackingClassifier([("a", logistic), ("b", forest)], cv=2), X, WORDS),
+        "votes": (VotingClassifier([("a", logistic), ("b", forest)], voting="soft"), X, WORDS),
+        "search": (GridSearchCV(pandas, {"pca": [PCA(1), "passthrough"]}, cv=2), X, WORDS),
+        "target": (TransformedTargetRegressor(Ridge(), transformer=StandardScaler()), X, X[:, :2]),
+        "several targets": (forest, X, SEVERAL),
+        "several estimators": (MultiOutputClassifier(logistic), X, SEVERAL),
+        "several labels": (OneVsRestClassifier(logistic), X, (X[:, :3] > 0).astype(int)),
+        "clusters": (KMeans(3, n_init=1, random_state=0), X, None),
+        "outliers": (IsolationForest(n_estimators=5, random_state=0), X, None),
+        "texts": (make_pipeline(TfidfVectorizer(), logistic), TEXTS, WORDS),
+        "topics": (make_pipeline(CountVectorizer(), LatentDirichletAllocation(2), logistic), TEXTS, WORDS),
+        "columns": (make_pipeline(columns, logistic), TABLE, WORDS),
+        "xgboost": (XGBClassifier(n_estimators=3), HOLES, X[:, 0] > 0),
+        "lightgbm": (LGBMClassifier(n_estimators=3, verbose=-1), HOLES, WORDS),
+    }
+
+
+@pytest.mark.parametrize("name", answering())
+def test_together_they_answer_as_they_do_alone(name: str) -> None:
+    model, given, wanted = answering()[name]
+    model.fit(given, wanted)
+    assert is_row_by_row(model)
+    rows = [given[start : start + 1] for start in range(7)]
+    for probabilities in (False, True)[: 1 + hasattr(model, "predict_proba")]:
+        asked = answer(model, probabilities)
+        alone = [outputs(asked(row), ()) for row in rows]
+        for count in range(2, len(rows) + 1):  # among them as many as the model has targets
+            parts = split(asked(joined(rows[:count])), [1] * count)
+            for one, part in zip(alone, [outputs(part, ()) for part in parts]):
+                assert [(o.name, o.datatype, o.shape) for o in part] == [
+                    (o.name, o.datatype, o.shape) for o in one
+                ]
+                for mine, theirs in zip(part, one):
+                    if mine.datatype == "BYTES":
+                        assert mine.values.tolist() == theirs.values.tolist()
+                    else:
+                        np.testing.assert_allclose(mine.values, theirs.values, rtol=1e-7, atol=1e-12)
+
+
+def test_probabilities_of_several_targets_are_a_row_each() -> None:
+    model = MultiOutputClassifier(LogisticRegression()).fit(X, SEVERAL)
+    first, second = model.predict_proba(X[:2])
+    made = predictions(answer(model, True)(X[:2]))
+    assert made == [
+        {"predict_proba_0": a, "predict_proba_1": b} for a, b in zip(first.tolist(), second.tolist())
+    ]
+
+
+def test_a_list_of_as_many_answers_as_each_has_is_not_cut() -> None:
+    with pytest.raises(Unsplittable):
+        split([np.array([1, 2]), np.array([3, 4])], [1, 1])
+    assert split([np.array([1, 2]), np.array([3, 4]), np.array([5, 6])], [1, 2])[0][0].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("row_by_row", [True, False])

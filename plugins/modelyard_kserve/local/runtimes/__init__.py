@@ -6,11 +6,12 @@ read the table.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from modelyard.errors import ModelyardError
 from modelyard_kserve.local.resources import in_words
@@ -84,7 +85,7 @@ def load(
         _require_format(folder, name)
         module = import_module(f"{__name__}.{name}")
         model: LoadedModel = module.load(folder, trusted=trust_pickle, probabilities=probabilities)
-        return replace(model, platform=name)
+        return replace(model, platform=name, answer=_labelled(model))
     except ModelyardError:
         raise
     except ModuleNotFoundError as fault:
@@ -94,6 +95,14 @@ def load(
     except Exception as fault:
         said = " ".join(str(fault).partition("Stack trace")[0].split())[:400]
         raise unloadable(folder, f"{type(fault).__name__}: {said}{_made_with(folder)}") from fault
+
+
+def _labelled(model: LoadedModel) -> Callable[[Any], Any]:
+    """The model's answer to a table whose columns are called as in requests, where all names are texts."""
+    labels = [column.label for column in model.columns]
+    if not any(isinstance(label, int) for label in labels):
+        return model.answer
+    return lambda rows: model.answer(rows.set_axis(labels, axis=1))
 
 
 def forked_as(model_format: str, folder: Path) -> str | None:

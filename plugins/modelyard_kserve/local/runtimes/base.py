@@ -21,12 +21,14 @@ class Column:
     Attributes:
         kind: MLflow's (`double`, `long`, `string`, `boolean`, `array`, `object`, ...).
         items: of an array: the kind of what lies innermost.
+        label: what the model's table calls it; pandas' columns without names are numbers.
     """
 
     name: str
     kind: str
     required: bool = True
     items: str = ""
+    label: str | int = ""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,13 @@ def columns(folder: Path) -> tuple[Column, ...]:
     if any(item.get("type") == "tensor" or "name" not in item for item in inputs):
         return ()
     return tuple(
-        Column(i["name"], i["type"], i.get("required", True), innermost(i)[0] if "items" in i else "")
+        Column(
+            str(i["name"]),
+            i["type"],
+            i.get("required", True),
+            innermost(i)[0] if "items" in i else "",
+            i["name"],
+        )
         for i in inputs
     )
 

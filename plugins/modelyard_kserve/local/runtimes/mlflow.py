@@ -19,15 +19,22 @@ from modelyard_kserve.local.runtimes.base import (
 _HINTED = ("is_signature_from_type_hint", "type_hint_from_example")
 #: What loads boosters, which look at each row for itself.
 _ROW_BY_ROW = ("mlflow.xgboost", "mlflow.lightgbm")
+#: The task of MLflow's ChatModel, ChatAgent and ResponsesAgent: a request of theirs is a conversation.
+_AGENTS = "agent/"
 
 
 def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
     """The model that the MLmodel in a folder describes."""
     if not (folder / "MLmodel").is_file():
         raise unloadable(folder, "it holds no MLmodel, so MLflow did not make it")
-    inputs, flavor = columns(folder), described(folder).get("sklearn")
+    said, flavors = mlmodel(folder), described(folder)
+    flavor = flavors.get("sklearn")
     if flavor and not flavor.get("code"):
-        return sklearn.load(folder, trusted=trusted, probabilities=probabilities)
+        method = (flavors.get("python_function") or {}).get("predict_fn", "predict")
+        return sklearn.load(folder, trusted=trusted, probabilities=probabilities, method=method)
+    task = str((said.get("metadata") or {}).get("task"))
+    if task.startswith(_AGENTS):
+        raise unloadable(folder, f"it holds conversations ({task}), and endpoints answer rows")
     if not trusted:
         raise untrusted(folder, "loading it runs its own code")
     import mlflow.pyfunc
@@ -35,11 +42,12 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
     # Then MLflow reads times and bytes out of texts, for models that state their types in Python.
     os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
     model = mlflow.pyfunc.load_model(str(folder))
-    hinted = any(mlmodel(folder).get(key) for key in _HINTED)
-    loader = (described(folder).get("python_function") or {}).get("loader_module")
+    inputs, hinted = columns(folder), any(said.get(key) for key in _HINTED)
+    loader = (flavors.get("python_function") or {}).get("loader_module")
     return LoadedModel(
         inputs,
         sklearn.answer(model, probabilities),
         listed=hinted and not inputs,
+        tables=not said.get("signature"),
         row_by_row=loader in _ROW_BY_ROW,
     )
