@@ -16,6 +16,8 @@ _KNOWN = ("sklearn.", "xgboost.", "lightgbm.")
 #: Except these. A chance goes by a row's place; factors are searched until all rows together fit; gaps are
 #: filled in rounds unless every row of a call is empty, or drawn.
 _OF_ALL_ROWS = ("DummyClassifier", "NMF", "MiniBatchNMF", "IterativeImputer")
+#: What a model may be asked by besides `predict` and its kin.
+_METHODS = ("decision_function", "score_samples", "transform")
 _FILES = ("*.skops", "*.joblib", "*.pkl", "*.pickle")
 
 
@@ -26,6 +28,8 @@ def load(folder: Path, *, trusted: bool, probabilities: bool, method: str = "pre
         folder, trusted, probabilities: see `runtimes.load`.
         method: what it is asked by, if not for probabilities.
     """
+    if not method.startswith("predict") and method not in _METHODS:  # a file must not choose freely what runs
+        raise unloadable(folder, f"its MLmodel has it asked by {method!r:.60}, which predicts nothing")
     file, columns, flavor = found(folder, "sklearn", _FILES, key="pickled_model")
     if file.suffix == ".skops":
         model = _from_skops(file, trusted, flavor.get("skops_trusted_types") or ())
