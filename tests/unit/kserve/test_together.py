@@ -200,9 +200,16 @@ def test_only_what_is_known_to_look_at_each_row_for_itself_is_asked_together(nam
 
 
 def test_boosters_of_mlflow_are_known_and_its_python_models_are_not(tmp_path: Path) -> None:
+    import mlflow.lightgbm
     import mlflow.pyfunc
     import mlflow.xgboost
+    from lightgbm import LGBMRegressor
     from xgboost import XGBRegressor
+
+    class Centred(LGBMRegressor):  # type: ignore[misc]
+        def predict(self, rows: Any, **_: Any) -> Any:
+            made = super().predict(rows)
+            return made - made.mean()
 
     class Ours(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
@@ -211,8 +218,11 @@ def test_boosters_of_mlflow_are_known_and_its_python_models_are_not(tmp_path: Pa
     rows = np.random.default_rng(0).normal(size=(20, 2))
     mlflow.xgboost.save_model(XGBRegressor(n_estimators=2).fit(rows, rows[:, 0]), str(tmp_path / "booster"))
     mlflow.pyfunc.save_model(str(tmp_path / "ours"), python_model=Ours(), pip_requirements=[])
-    known = {name: load(tmp_path / name, trust_pickle=True).row_by_row for name in ("booster", "ours")}
-    assert known == {"booster": True, "ours": False}
+    centred = Centred(n_estimators=2, verbose=-1).fit(rows, rows[:, 0])
+    mlflow.lightgbm.save_model(centred, str(tmp_path / "centred"), serialization_format="cloudpickle")
+    names = ("booster", "ours", "centred")
+    known = {name: load(tmp_path / name, trust_pickle=True).row_by_row for name in names}
+    assert known == {"booster": True, "ours": False, "centred": False}
 
 
 GENERATOR = np.random.default_rng(0)

@@ -17,8 +17,8 @@ from modelyard_kserve.local.runtimes.base import (
 
 #: What an MLmodel says of a `predict` whose types stand in Python.
 _HINTED = ("is_signature_from_type_hint", "type_hint_from_example")
-#: What loads boosters, which look at each row for itself.
-_ROW_BY_ROW = ("mlflow.xgboost", "mlflow.lightgbm")
+#: What loads boosters, which look at each row for itself, and whose classes they are; others may do anything.
+_BOOSTERS = {"mlflow.xgboost": "xgboost.", "mlflow.lightgbm": "lightgbm."}
 #: The task of MLflow's ChatModel, ChatAgent and ResponsesAgent: a request of theirs is a conversation.
 _AGENTS = "agent/"
 
@@ -43,11 +43,11 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
     os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
     model = mlflow.pyfunc.load_model(str(folder))
     inputs, hinted = columns(folder), any(said.get(key) for key in _HINTED)
-    loader = (flavors.get("python_function") or {}).get("loader_module")
+    whose = _BOOSTERS.get(str((flavors.get("python_function") or {}).get("loader_module")))
     return LoadedModel(
         inputs,
         sklearn.answer(model, probabilities),
         listed=hinted and not inputs,
         tables=not said.get("signature"),
-        row_by_row=loader in _ROW_BY_ROW,
+        row_by_row=whose is not None and type(model.get_raw_model()).__module__.startswith(whose),
     )
