@@ -25,13 +25,15 @@ def call(function: Callable[..., Any], *given: Any) -> Any:
     """What a model's function answers.
 
     Raises:
-        RuntimeError: a `next` in it found nothing. No future takes a StopIteration: whoever waits for the
-            thread would wait for ever.
+        RuntimeError: a `next` in it found nothing, or it raised what means the end of something else. No
+            future takes a StopIteration, and no task the others: whoever waits would wait for ever.
     """
     try:
         return function(*given)
     except StopIteration as fault:
         raise RuntimeError("the model's next() found nothing (StopIteration)") from fault
+    except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt) as fault:
+        raise RuntimeError(f"the model raised {type(fault).__name__}") from fault
 
 
 class Caller:

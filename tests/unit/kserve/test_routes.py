@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,11 @@ def test_what_a_model_says_about_rows_is_the_callers_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [ZeroDivisionError("by zero"), SystemExit(3), MemoryError(), RecursionError(), StopIteration()]
+    "fault",
+    [
+        *(ZeroDivisionError("by zero"), SystemExit(3), MemoryError(), RecursionError(), StopIteration()),
+        *(asyncio.CancelledError(), GeneratorExit(), KeyboardInterrupt()),
+    ],
 )
 def test_a_model_that_breaks_is_not_the_callers_fault(fault: BaseException) -> None:
     with pytest.raises((ZeroDivisionError, RuntimeError, MemoryError)):  # a 500, see test_asgi.py
