@@ -79,9 +79,8 @@ class Caller:
         if wall < _FAST:
             self._fast += 1
             self._rows = max(self._rows, size)
-        elif size <= self._rows and (
-            cpu >= _FAST or wall >= _SLOW
-        ):  # else it waited for the interpreter, which says nothing
+        # Else it had more rows than it proved itself with, or waited for the interpreter: both say nothing.
+        elif size <= self._rows and (cpu >= _FAST or wall >= _SLOW):
             self._fast = max(self._fast - _SLOW_ONES, min(self._fast, 0))
         return answers
 

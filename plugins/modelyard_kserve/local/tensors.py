@@ -160,19 +160,20 @@ def _packed(datatype: str, values: Sequence[Any]) -> Any:
     None: it needs a closer look."""
     import numpy as np
 
-    if (code := _PACKED.get(datatype)) is None:
+    if datatype not in _PACKED:
         return None
+    packed, code = _PACKED[datatype]
     try:
-        return np.frombuffer(bytearray(struct.pack(f"{len(values)}{code[1]}", *values)), code)
+        return np.frombuffer(bytearray(struct.pack(f"{len(values)}{packed}", *values)), code)
     except (struct.error, TypeError):
         return None
 
 
-#: What lists of a datatype are packed as, before they are looked at: NumPy's name of it. The second character
-#: is what `struct` calls the same.
+#: What lists of a datatype are packed as, before they are looked at: `struct`'s name of it, and NumPy's. Its own
+#: `q` is `longlong`, which is equal to `int64` and another type to libraries that look at its number.
 _PACKED = {
-    **{f"FP{bits}": "=d" for bits in (16, 32, 64)},
-    **{f"INT{bits}": "=q" for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": ("d", "f8") for bits in (16, 32, 64)},
+    **{f"INT{bits}": ("q", "i8") for bits in (8, 16, 32, 64)},
 }
 
 

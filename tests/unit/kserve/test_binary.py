@@ -13,7 +13,7 @@ from tests.unit.kserve.asked import COLUMNS, Said, app, ask
 
 from modelyard_kserve.local.runtimes import Column
 from modelyard_kserve.local.signature import Signature, Spec
-from modelyard_kserve.local.tensors import NUMPY, from_bytes
+from modelyard_kserve.local.tensors import NUMPY, Tensor, array, from_bytes
 
 INFER = "/v2/models/late/infer"
 LENGTH = "inference-header-content-length"
@@ -249,3 +249,13 @@ def _seconds(raw: bytes) -> float:
     made = from_bytes("image", "FP32", [1, 3, 224, 224], memoryview(raw))
     assert made.values.shape == (1, 3, 224, 224)
     return time.perf_counter() - began
+
+
+@pytest.mark.parametrize("datatype", ["INT64", "INT32", "FP64", "FP32"])
+def test_lists_are_arrays_of_the_very_type_that_bytes_are(datatype: str) -> None:
+    """`longlong` is equal to `int64`, and another type to libraries that look at its number."""
+    listed = array(Tensor("x", datatype, [2], [1, 2]))
+    given = from_bytes("x", datatype, [2], listed.tobytes()).values
+    assert (listed.dtype.num, listed.tolist()) == (given.dtype.num, given.tolist())
+    assert listed.dtype.num == np.dtype(NUMPY[datatype]).num
+    assert listed.flags.writeable
