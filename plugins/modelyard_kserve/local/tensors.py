@@ -169,8 +169,8 @@ def _packed(datatype: str, values: Sequence[Any]) -> Any:
         return None
 
 
-#: What lists of a datatype are packed as, before they are looked at: `struct`'s name of it, and NumPy's. Its own
-#: `q` is `longlong`, which is equal to `int64` and another type to libraries that look at its number.
+#: What lists of a datatype are packed as, before they are looked at: `struct`'s name of it, and NumPy's. Its
+#: own `q` is `longlong`, which is equal to `int64` and another type to libraries that look at its number.
 _PACKED = {
     **{f"FP{bits}": ("d", "f8") for bits in (16, 32, 64)},
     **{f"INT{bits}": ("q", "i8") for bits in (8, 16, 32, 64)},
