@@ -59,7 +59,7 @@ class EventsHandler(Handler):
         """The rows of runs that run, and of those that did a moment ago."""
         worker = await self.yards.worker(await self.yards.get(project))
         try:
-            status, body = await worker.ask("runs", {"limit": "100"}, LIMIT)
+            status, body = await worker.ask("runs", {"limit": "100"}, LIMIT, again=True)
         except (WorkerDied, TimeoutError):
             return before  # whoever asks for the section is told
         if status != 200:

@@ -101,12 +101,14 @@ class Handler(APIHandler):
         self.set_header("Cache-Control", "no-store")
         self.finish(body, set_content_type=kind)
 
-    async def ask(self, project: str, what: str, arguments: dict[str, Any], limit: float) -> None:
+    async def ask(
+        self, project: str, what: str, arguments: dict[str, Any], limit: float, again: bool = False
+    ) -> None:
         """Pass a question to the project's worker, and its answer to the browser."""
         try:
             found = await self.yards.get(project)
             worker = await self.yards.worker(found)
-            status, body = await worker.ask(what, arguments, limit)
+            status, body = await worker.ask(what, arguments, limit, again)
         except NotFoundError as fault:
             self.refuse(404, fault.code, fault.message, fault.hint)
         except ModelyardError as fault:  # its modelyard.toml can't be read
@@ -160,7 +162,8 @@ class QuestionHandler(Handler):
         if self._question.read is None:
             raise web.HTTPError(405)
         query = {name: self.get_query_argument(name) for name in self.request.query_arguments}
-        await self.ask(project, self._question.read, {**query, **self._named(parts)}, self._question.limit)
+        arguments = {**query, **self._named(parts)}
+        await self.ask(project, self._question.read, arguments, self._question.limit, again=True)
 
     @web.authenticated
     async def post(self, project: str, *parts: str) -> None:

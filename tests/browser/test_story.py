@@ -230,7 +230,6 @@ def test_from_a_cell_to_the_history(
     # The process that reads the project dies; nobody notices more than a moment's delay.
     _kill_worker(demo)
     expect(version(lab, newest.version)).to_be_visible(timeout=60_000)
-    lab.errors[:] = [error for error in lab.errors if "503" not in error]  # the questions that it took along
 
     # Promote through the dialog: gates, reason, the name typed; the endpoint follows.
     before = modelyard.open(demo).registry.alias(MODEL, "production")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.cookiejar
 import json
-import os
-import signal
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -87,13 +89,29 @@ def test_what_is_not_there_is_one_sentence(jupyter: Jupyter, path: str, status: 
     assert "Traceback" not in said.json["message"]
 
 
-def test_a_killed_worker_is_said_and_the_next_question_has_another(jupyter: Jupyter) -> None:
+def test_of_a_killed_worker_those_who_read_notice_nothing(jupyter: Jupyter) -> None:
     assert jupyter.ask(f"{jupyter.project}/runs").status == 200
-    (worker,) = [
-        child
-        for child in psutil.Process(jupyter.pid).children()
-        if "modelyard_jupyter.worker" in child.cmdline()
-    ]
-    os.kill(worker.pid, signal.SIGKILL)
+    reads, change = ["runs", "drift", "models", "runs"], f"{jupyter.project}/models/late-flights/promote"
+    with ThreadPoolExecutor() as pool, _stopped(jupyter):
+        asked = [pool.submit(jupyter.ask, f"{jupyter.project}/{what}") for what in reads]
+        wish = {"version": "1", "alias": "staging", "reason": "why not", "expect": ""}
+        changing = pool.submit(jupyter.ask, change, wish)
+        time.sleep(1)
+    assert [one.result().status for one in asked] == [200] * len(reads)
+    assert (changing.result().status, changing.result().json["code"]) == (503, "worker-died")
+    assert len(_workers(jupyter)) == 1
+
+
+@contextmanager
+def _stopped(jupyter: Jupyter) -> Iterator[None]:
+    """The worker answers nothing, and is killed in the end."""
+    (worker,) = _workers(jupyter)
+    worker.suspend()
+    yield
+    worker.kill()
     worker.wait(10)
-    assert jupyter.ask(f"{jupyter.project}/runs").status == 200
+
+
+def _workers(jupyter: Jupyter) -> list[psutil.Process]:
+    children = psutil.Process(jupyter.pid).children()
+    return [child for child in children if "modelyard_jupyter.worker" in child.cmdline()]
