@@ -22,7 +22,7 @@ Raised = TypeVar("Raised", bound=ModelyardError)
 
 
 #: Seconds to wait for what happens in the background, e.g. an event on its way to the log.
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class StageSuite:

@@ -234,8 +234,10 @@ def load(folder: Path) -> Desired | None:
     """
     file = folder / DESIRED
     value = read_json(file)
-    if value is None and not file.exists():
-        return None
+    if value is None:
+        if not file.exists():
+            return None
+        value = read_json(file)  # it was made just now, or says `null`
     try:
         revisions = tuple(_wanted(**revision) for revision in value.pop("revisions"))
         notes, scaling = tuple(value.pop("notes")), Scaling(**value.pop("scaling"))

@@ -12,7 +12,7 @@ import pytest
 
 from modelyard.records import Window, now
 from modelyard.stages import Label, Reference, StageContext
-from modelyard.testing import MemoryMonitor, MonitoringSuite, memory
+from modelyard.testing import MemoryMonitor, MonitoringSuite, base, memory
 from modelyard.testing.memory.predictions import Logged
 
 
@@ -29,6 +29,10 @@ class Suite(MonitoringSuite):
     def stopped(cls, context: StageContext) -> Iterator[None]:
         yield
         memory.stop(context.root)
+
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(base, "PATIENCE", 5.0)
 
 
 class BadColumnHidesOthers(MemoryMonitor):

@@ -76,7 +76,7 @@ def test_events_are_taken_while_a_slow_client_sends_labels(project: Any) -> None
 
     def slow() -> Iterator[Label]:
         yield from labels_of("p", rows(4, 2))
-        gate.wait(30)
+        gate.wait(120)
 
     thread = threading.Thread(target=lambda: project.monitor.add_labels(MODEL, slow()))
     thread.start()
@@ -85,7 +85,7 @@ def test_events_are_taken_while_a_slow_client_sends_labels(project: Any) -> None
         for number in range(20):
             feed.send(rows(2, number), time=START, prediction_id=f"call-{number}")
         assert project.monitor.find("call-19").rows == 2
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 60
     finally:
         gate.set()
         thread.join(60)

@@ -135,7 +135,7 @@ class Project:
         """KILL a part; it is gone when this returns."""
         killed = self.part(name)
         killed.kill()
-        assert within(10, lambda: not runs(killed))
+        assert within(60, lambda: not runs(killed))
         return killed
 
     def parts(self, name: str) -> list[int]:

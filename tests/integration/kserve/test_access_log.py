@@ -49,7 +49,7 @@ def found(project: Any, name: str, request_id: str, within: Any) -> dict[str, An
     def lines() -> list[dict[str, Any]]:
         return [one for one in requests(project, name) if one["request_id"] == request_id]
 
-    assert within(10, lambda: bool(lines())), requests(project, name)[-5:]
+    assert within(60, lambda: bool(lines())), requests(project, name)[-5:]
     (line,) = lines()
     return line
 
@@ -142,13 +142,13 @@ def test_the_log_is_turned_over_and_no_line_is_lost(logged: Any, post: Any, with
                 log.write((b" " * 1023 + b"\n") * (logs.MOST // 1024 + 1))
         assert post(url, "/v1/models/open:predict", BODY, {"X-Request-Id": request_id})[0] == 200
         time.sleep(0.05)
-    assert within(10, older.exists)
-    assert within(10, lambda: ids[-1] in [one["request_id"] for one in requests(logged, "open")])
+    assert within(60, older.exists)
+    assert within(60, lambda: ids[-1] in [one["request_id"] for one in requests(logged, "open")])
     said = [one["request_id"] for one in requests(logged, "open")]
     assert [one for one in said if one.startswith("turned-")] == ids
-    assert within(10, lambda: file.exists() and file.stat().st_size < logs.MOST)
+    assert within(60, lambda: file.exists() and file.stat().st_size < logs.MOST)
     file.unlink()  # somebody cleans up
-    assert within(10, file.exists)
+    assert within(60, file.exists)
     assert post(url, "/v1/models/open:predict", BODY, {"X-Request-Id": "after"})[0] == 200
     found(logged, "open", "after", within)
 
@@ -169,9 +169,9 @@ def test_it_is_switched_on_and_off_while_callers_ask(
             made.context = replace(made.context, settings=KserveSettings(access_log=wanted))
             made.up()
             if wanted:
-                assert within(20, lambda: len(requests(made, "switched")) > 5)
+                assert within(60, lambda: len(requests(made, "switched")) > 5)
             else:
-                assert within(20, lambda: _stands_still(file_of(made)))
+                assert within(60, lambda: _stands_still(file_of(made)))
     assert asking.failed() == []
     assert len(asking.answers) > 20
     assert made.part("envoy").pid == before

@@ -185,7 +185,7 @@ def test_a_body_that_never_comes_holds_no_connection(steady: Endpoint) -> None:
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'{"error":"the body did not come within 30 s"}' in answer
-    assert 29 < time.monotonic() - began < 40
+    assert 29 < time.monotonic() - began < 60
 
 
 # -- headers and the prediction log ---------------------------------------------------------
@@ -210,14 +210,14 @@ def test_headers_beyond_ascii_harm_neither_the_answer_nor_the_log(
         ):
             status, text = post(made, paths(made)[0], body, headers)
             assert status == 200, text
-            arrived = within(10, lambda n=number: len(collector.events) >= n)
+            arrived = within(60, lambda n=number: len(collector.events) >= n)
             assert arrived, f"event {number} did not arrive"
         assert json.loads(collector.events[0].headers["ce-metadata"]) == {"X-Place": "Köln"}
         assert collector.events[1].headers["ce-id"] == "frage-2"
     project.server.delete("logged")
 
 
-def test_the_metrics_count_what_was_answered(steady: Endpoint, rows: Any) -> None:
+def test_the_metrics_count_what_was_answered(steady: Endpoint, rows: Any, within: Any) -> None:
     revision = steady.revisions[0].name
 
     def count(start: str) -> int:
@@ -237,7 +237,8 @@ def test_the_metrics_count_what_was_answered(steady: Endpoint, rows: Any) -> Non
     before = [count(start) for start in counters]
     for _ in range(5):
         steady.predict(rows)
-    assert [count(start) for start in counters] == [number + 5 for number in before]
+    wanted = [number + 5 for number in before]
+    assert within(60, lambda: [count(start) for start in counters] == wanted)
 
 
 def test_a_page_shows_people_what_answers_here(steady: Endpoint) -> None:

@@ -205,7 +205,7 @@ def test_classes_are_asked_in_grpc_as_well(project: Any, within: Any) -> None:
             assert refused.value.code() is grpc.StatusCode.NOT_FOUND
             loaded = pb.RepositoryModelLoadRequest(model_name="in-grpc")
             assert stub.RepositoryModelLoad(loaded, timeout=60).isLoaded
-        assert within(10, lambda: len(collector.of("by-grpc")) == 2)
+        assert within(60, lambda: len(collector.of("by-grpc")) == 2)
         first = json.loads(collector.of("by-grpc")[0].body)
         assert first["inputs"][0]["data"] == [2.0, 4.0], "what the predictor was asked"
     project.server.delete("in-grpc")
@@ -292,7 +292,7 @@ def test_an_explainer_asks_the_predictor_and_each_prediction_is_logged_once(
         assert (headers["x-request-id"], headers["x-modelyard-revision"]) == ("why", "explained-00001")
         status, _, said = ask(made, "/v1/models/explained:predict", {"instances": [[3]]}, x_request_id="what")
         assert (status, said["predictions"]) == (200, [[3.0]])
-        assert within(10, lambda: len(collector.of("what")) == 2)
+        assert within(60, lambda: len(collector.of("what")) == 2)
     assert [event.headers["ce-id"] for event in collector.events] == ["what", "what"]
     assert {event.headers["ce-component"] for event in collector.events} == {"predictor"}
     project.server.delete("explained")
@@ -307,7 +307,7 @@ def test_the_transformer_logs_what_callers_sent_if_it_is_the_one_with_a_logger(
             service(project, "outside", transformer=halves(logger={"url": sink, "mode": "request"}))
         )
         assert ask(made, "/v1/models/outside:predict", {"instances": [[8]]}, x_request_id="out")[0] == 200
-        assert within(10, lambda: len(collector.of("out")) == 1)
+        assert within(60, lambda: len(collector.of("out")) == 1)
     (event,) = collector.events
     assert (event.headers["ce-component"], json.loads(event.body)) == ("transformer", {"instances": [[8]]})
     project.server.delete("outside")
@@ -373,7 +373,7 @@ def test_killed_parts_come_back_and_a_new_controller_adopts_them(
     project.kill("controller")
     assert ask(made, "/v1/models/hardy:predict", {"instances": [[4]]})[0] == 200
     project.up()
-    assert within(20, lambda: project.server.get("hardy").ready)
+    assert within(60, lambda: project.server.get("hardy").ready)
     assert {process.pid for process in project.family("hardy")} == before
 
     def answers() -> bool:
@@ -384,9 +384,9 @@ def test_killed_parts_come_back_and_a_new_controller_adopts_them(
 
     for process in project.family("hardy"):
         process.kill()
-        assert within(10, lambda process=process: not runs(process))
+        assert within(60, lambda process=process: not runs(process))
         assert within(60, answers)
-    assert within(30, lambda: len(project.family("hardy")) == 3)
+    assert within(60, lambda: len(project.family("hardy")) == 3)
     assert not before & {process.pid for process in project.family("hardy")}
     project.server.delete("hardy")
     assert not project.family("hardy")
@@ -402,7 +402,7 @@ def test_parts_that_sleep_are_woken_by_one_request(project: Any, ask: Any, withi
         transformer=halves(minReplicas=0),
     )
     made = project.server.apply(file)
-    assert within(40, lambda: not project.family("sleeper")), "nobody asks"
+    assert within(60, lambda: not project.family("sleeper")), "nobody asks"
     assert project.server.get("sleeper").ready
     status, _, said = ask(made, "/v1/models/sleeper:predict", {"instances": [[4]]})
     assert (status, said["predictions"]) == (200, [[4.0]])
@@ -438,13 +438,13 @@ def test_nobody_notices_a_roll_out_behind_a_transformer(project: Any, callers: A
 
     made = applied(1)
     with callers(made.url, "busy") as asking:
-        assert within(30, lambda: asking.versions() == {"1"})
+        assert within(60, lambda: asking.versions() == {"1"})
         applied(2)
         since = time.monotonic()
-        assert within(30, lambda: asking.versions(since) == {"2"})
+        assert within(60, lambda: asking.versions(since) == {"2"})
         applied(1)
         since = time.monotonic()
-        assert within(30, lambda: asking.versions(since) == {"1"})
+        assert within(60, lambda: asking.versions(since) == {"1"})
     assert not asking.failed()
     assert len(asking.answers) > 20
     project.server.delete("busy")
@@ -456,4 +456,4 @@ def test_down_ends_every_part(project: Any, within: Any) -> None:
     )
     assert len(project.family("last")) == 3
     project.down()
-    assert within(20, lambda: not project.everything())
+    assert within(60, lambda: not project.everything())

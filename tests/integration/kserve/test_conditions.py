@@ -37,7 +37,7 @@ def test_a_model_server_that_is_killed_is_an_event_and_comes_back(
         found = project.server.explain("live")
         return found.settled and [one.restarts for one in found.replicas] == [1]
 
-    assert within(30, is_back)
+    assert within(60, is_back)
     after = project.server.explain("live")
     assert "CrashLoopBackOff" in reasons(after)
     (replica,) = after.replicas
@@ -54,7 +54,7 @@ def test_a_controller_that_is_killed_leaves_times_and_events_as_they_are(
     before = project.server.explain(live.name)
     project.kill("controller")
     project.up()
-    assert within(30, lambda: project.server.get(live.name).ready)
+    assert within(60, lambda: project.server.get(live.name).ready)
     after = project.server.explain(live.name)
     assert conditions(after.endpoint) == conditions(before.endpoint)
     assert after.events == before.events
@@ -81,9 +81,9 @@ def test_sleep_and_waking_are_told(project: Any, rows: Any, within: Any) -> None
     asleep = project.server.explain("sleepy")
     assert "NoTraffic" in reasons(asleep)
     assert asleep.settled, "a model that sleeps is as it should be"
-    assert within(30, lambda: not project.family("sleepy"))
+    assert within(60, lambda: not project.family("sleepy"))
     made.predict(rows)
-    assert within(30, lambda: "Active" in reasons(project.server.explain("sleepy")))
+    assert within(60, lambda: "Active" in reasons(project.server.explain("sleepy")))
 
 
 def test_who_waits_is_told_what_for_and_a_failure_says_where_to_look(project: Any) -> None:
@@ -119,6 +119,6 @@ def test_an_endpoint_that_envoy_does_not_take_is_noticed_and_others_go_on_once_i
     assert (ingress.status, ingress.reason) == ("False", "IngressNotReady")
     assert live.predict(rows).version == "1"
     project.server.delete("strange")
-    assert within(30, lambda: conditions(project.server.get("other"))["IngressReady"].status == "True")
+    assert within(60, lambda: conditions(project.server.get("other"))["IngressReady"].status == "True")
     assert project.server.get("other").predict(rows).version == "1"
     assert live.predict(rows).version == "1"

@@ -266,12 +266,12 @@ def test_any_program_of_the_project_runs(project: Any, ask: Any, within: Any, ru
     (server,) = project.model_servers("script").values()
     (program,) = server.children()
     server.kill()
-    assert within(10, lambda: not runs(program)), "it goes with its model server"
-    assert within(20, lambda: ask(endpoint, "/v2/models/script/infer", {})[0] == 200)
+    assert within(60, lambda: not runs(program)), "it goes with its model server"
+    assert within(60, lambda: ask(endpoint, "/v2/models/script/infer", {})[0] == 200)
     (server,) = project.model_servers("script").values()
     (program,) = server.children()
     project.server.delete("script")
-    assert within(10, lambda: not runs(program))
+    assert within(60, lambda: not runs(program))
 
 
 def test_the_model_of_a_container_is_where_kserve_mounts_it(project: Any, ask: Any, tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_a_class_sleeps_and_wakes_as_models_do(project: Any, ask: Any, within: A
     file = project.context.root / "sleepy.yaml"
     file.write_text(json.dumps(content), encoding="utf-8")
     endpoint = project.server.apply(file)
-    assert within(40, lambda: not project.model_servers("sleepy"))
+    assert within(60, lambda: not project.model_servers("sleepy"))
     assert ask(endpoint, "/v1/models/sleepy:predict", {"instances": [[1, 2]]}) == (
         200,
         {"predictions": [[2.0, 4.0]]},

@@ -58,10 +58,10 @@ def test_a_killed_model_server_is_started_again_and_no_caller_sees_more_than_a_5
     with callers(endpoint.url, NAME) as under_way:
         time.sleep(0.3)
         killed.kill()
-        assert within(20, lambda: project.model_servers(NAME).get(1, killed) != killed)
-        assert within(20, lambda: shares(project.server.get(NAME)) == {"1": 80, "2": 20})
+        assert within(60, lambda: project.model_servers(NAME).get(1, killed) != killed)
+        assert within(60, lambda: shares(project.server.get(NAME)) == {"1": 80, "2": 20})
         back = time.monotonic()
-        assert within(20, lambda: under_way.versions(since=back) == {"1", "2"})
+        assert within(60, lambda: under_way.versions(since=back) == {"1", "2"})
     for _, status, said in under_way.failed():
         assert status in (502, 503, 504), said
         assert list(json.loads(said)) == ["error"]
@@ -80,7 +80,7 @@ def test_endpoints_answer_on_without_their_controller_and_the_next_one_adopts_th
         assert (seen.url, seen.ready) == (None, False)
         assert seen.message.startswith("not running: modelyard up")
         project.up()
-        assert within(30, lambda: shares(project.server.get(NAME)) == {"1": 80, "2": 20})
+        assert within(60, lambda: shares(project.server.get(NAME)) == {"1": 80, "2": 20})
         project.kill("controller")
         back = project.server.reconcile(NAME)
     assert back.url == endpoint.url
@@ -99,9 +99,9 @@ def test_what_a_dead_controller_left_of_a_deleted_endpoint_is_ended_by_the_next(
     (model,) = project.family("second")
     project.server.delete("first")
     project.up()
-    assert within(20, lambda: project.family("first") == [])
+    assert within(60, lambda: project.family("first") == [])
     assert [p.pid for p in project.family("second")] == [model.pid]
-    assert within(20, lambda: project.server.get("second").ready)
+    assert within(60, lambda: project.server.get("second").ready)
     assert kept.predict(rows).version == "1"
 
 
@@ -117,8 +117,8 @@ def test_what_else_is_killed_is_started_again(
             return post(endpoint.url, PREDICT, body)[0] == 200
         return False
 
-    assert within(20, answered)
-    assert within(20, lambda: project.parts(part) not in ([], [killed.pid]))
+    assert within(60, answered)
+    assert within(60, lambda: project.parts(part) not in ([], [killed.pid]))
     assert {p.pid for p in project.family(NAME)} == models
 
 
@@ -147,8 +147,8 @@ def test_a_socket_that_somebody_removed_is_made_again(
         now = project.model_servers(NAME)
         return {n: now.get(n, before[n]).pid != before[n].pid for n in before}
 
-    assert within(20, lambda: changed() == expected)
-    assert within(20, lambda: shares(project.server.get(NAME)) == {"1": 80, "2": 20})
+    assert within(60, lambda: changed() == expected)
+    assert within(60, lambda: shares(project.server.get(NAME)) == {"1": 80, "2": 20})
     assert {post(endpoint.url, PREDICT, body)[0] for _ in range(40)} == {200}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
@@ -164,7 +164,7 @@ def test_what_is_in_use_is_never_so_old_that_a_temporary_folder_is_swept_of_it(
     project.up()
     kept = [path for path in everything if path.exists()]
     assert len(kept) > 5
-    assert within(20, lambda: min(path.stat().st_mtime for path in kept) > time.time() - 3600)
+    assert within(60, lambda: min(path.stat().st_mtime for path in kept) > time.time() - 3600)
 
 
 # -- state files ------------------------------------------------------------------------------
@@ -183,13 +183,13 @@ def test_a_damaged_observed_file_is_written_again(
         seen = read_json(file)
         return bool(seen["routed"]) and seen["controller"] == living
 
-    assert within(20, settled)
+    assert within(60, settled)
     whole = file.read_text()
     file.unlink()
     if content is not None:
         file.write_text(content)
     assert project.server.get(NAME).name == NAME
-    assert within(20, lambda: file.exists() and file.read_text() == whole)
+    assert within(60, lambda: file.exists() and file.read_text() == whole)
     assert shares(project.server.reconcile(NAME)) == {"1": 80, "2": 20}
 
 
@@ -212,10 +212,10 @@ def test_a_damaged_desired_file_is_named_and_the_endpoint_answers_on(
         if content == "{}":  # care for the processes goes on too
             killed = project.model_servers(NAME)[1]
             killed.kill()
-            assert within(20, lambda: project.model_servers(NAME).get(1, killed) != killed)
+            assert within(60, lambda: project.model_servers(NAME).get(1, killed) != killed)
     finally:
         file.write_bytes(whole)
-    assert within(20, lambda: shares(project.server.get(NAME)) == {"1": 80, "2": 20})
+    assert within(60, lambda: shares(project.server.get(NAME)) == {"1": 80, "2": 20})
 
 
 def test_an_endpoint_with_a_damaged_file_can_be_deleted(project: Any) -> None:
@@ -227,7 +227,7 @@ def test_an_endpoint_with_a_damaged_file_can_be_deleted(project: Any) -> None:
 
 
 def test_a_full_disk_is_one_sentence_and_the_endpoint_answers_on(
-    new_project: Any, small_disk: Path, post: Any, body: bytes, within: Any
+    new_project: Any, small_disk: Path, post: Any, body: bytes, within: Any, runs: Any
 ) -> None:
     full = new_project(small_disk / "project")
     try:
@@ -238,8 +238,10 @@ def test_a_full_disk_is_one_sentence_and_the_endpoint_answers_on(
         with pytest.raises(EnvironmentFault, match="no space left on the disk") as refused:
             full.server.apply(file)
         assert refused.value.code == "disk-full"
-        full.model_servers(NAME)[1].kill()  # nor can it be noted that this one died
-        time.sleep(1.5)
+        killed = full.model_servers(NAME)[1]
+        killed.kill()  # nor can it be noted that this one died
+        assert within(60, lambda: not runs(killed))
+        assert within(60, lambda: post(made.url, PREDICT, body)[0] == 200)
         for _ in range(5):
             status, headers, said = post(made.url, PREDICT, body)
             assert (status, headers["X-Modelyard-Version"]) == (200, "1"), said
@@ -324,14 +326,14 @@ def test_a_sink_that_is_down_slows_nobody_and_gets_the_rest_when_it_is_back(
             plain.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             return events_in(plain.makefile().read())
 
-    assert sorted(ask(number) for number in range(30))[15] < 0.25, "callers wait for the sink"
-    assert within(15, lambda: counted().get("dropped", 0) >= 1)
+    assert sorted(ask(number) for number in range(30))[15] < 1.5, "callers wait for the sink"
+    assert within(60, lambda: counted().get("dropped", 0) >= 1)
     collector = EventCollector()
     server = serve(collector._take, port)
     try:
         ask(30)
-        assert within(20, lambda: len(collector.of("frage-30")) == 2)
-        assert within(20, lambda: sum(counted().values()) == 2 * 31)
+        assert within(60, lambda: len(collector.of("frage-30")) == 2)
+        assert within(60, lambda: sum(counted().values()) == 2 * 31)
     finally:
         server.shutdown()
         server.server_close()

@@ -18,7 +18,7 @@ class Model:
         return [os.environ["CUDA_VISIBLE_DEVICES"]] * len(rows)
 """
 #: Some seconds more than a replica without a GPU waits before it looks again.
-SOON = 30
+SOON = 60
 
 
 @pytest.fixture

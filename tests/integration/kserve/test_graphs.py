@@ -197,7 +197,7 @@ def test_each_step_logs_its_prediction_under_the_requests_id(
     made = project.server.apply(graph(project, "logged", "Sequence", *steps))
     assert made.predict(rows, headers={"X-Request-Id": "trace-me"}).id == "trace-me"
     expected = {("logged-1", "trace-me"), ("logged-2", "trace-me"), ("logged-1", "trace-me.2")}
-    assert within(10, lambda: seen >= expected)
+    assert within(60, lambda: seen >= expected)
     assert seen == expected
     collector.shutdown()
     collector.server_close()
@@ -218,11 +218,11 @@ def test_a_missing_endpoint_is_named_until_it_is_there(
     assert value["cause"] == "step x of node root: there is no endpoint 'late-one' in 'default'"
     project.apply("late-one", V1)
     assert project.server.get("early").message == ""
-    assert within(10, lambda: asked(post, made, rows)[0] == 200)
+    assert within(60, lambda: asked(post, made, rows)[0] == 200)
     (step,) = project.server.get("early").graph
     assert (step.target, step.ready) == ("late-one", True)
     project.server.delete("late-one")
-    assert within(10, lambda: asked(post, made, rows)[0] == 404)
+    assert within(60, lambda: asked(post, made, rows)[0] == 404)
     assert not project.server.get("early").graph[0].ready
 
 
@@ -262,8 +262,8 @@ def test_a_killed_router_is_started_again(
     (router,) = routers(project, "ensemble")
     assert any("graph.router" in word for word in router.cmdline())
     router.kill()
-    assert within(20, lambda: not runs(router))
-    assert within(30, lambda: project.server.get("ensemble").ready and len(routers(project, "ensemble")) == 1)
+    assert within(60, lambda: not runs(router))
+    assert within(60, lambda: project.server.get("ensemble").ready and len(routers(project, "ensemble")) == 1)
     assert asked(post, ensemble, rows)[0] == 200
     assert routers(project, "ensemble")[0].pid != router.pid
 
@@ -275,7 +275,7 @@ def test_the_next_controller_adopts_it(
     project.kill("controller")
     assert asked(post, ensemble, rows)[0] == 200
     project.up()
-    assert within(30, lambda: project.server.get("ensemble").ready)
+    assert within(60, lambda: project.server.get("ensemble").ready)
     assert [one.pid for one in routers(project, "ensemble")] == [router.pid]
     assert asked(post, ensemble, rows)[0] == 200
 
@@ -311,10 +311,10 @@ def test_a_request_wakes_every_step_that_sleeps_and_none_is_lost(
     def sleeps() -> bool:
         return not any(project.family(name) for name in everybody)
 
-    assert within(40, sleeps), "nobody asks, but they stay"
+    assert within(60, sleeps), "nobody asks, but they stay"
     assert all(project.server.get(name).ready for name in everybody)
     assert asked(post, made, rows)[:2] == (200, said)
-    assert within(40, sleeps)
+    assert within(60, sleeps)
     with ThreadPoolExecutor(50) as pool:
         got = list(pool.map(lambda _: asked(post, made, rows), range(100)))
     assert [one[:2] for one in got if one[:2] != (200, said)] == []
@@ -328,12 +328,12 @@ def test_delete_and_down_end_it(
     gone = project.server.apply(graph(project, "gone", "Sequence", to("one")))
     (router,) = routers(project, "gone")
     project.server.delete("gone")
-    assert within(20, lambda: not runs(router))
+    assert within(60, lambda: not runs(router))
     assert post(gone.url, "/", b"{}")[0] == 404
     with pytest.raises(NotFoundError):
         project.server.get("gone")
     project.down()
-    assert within(20, lambda: not project.everything())
+    assert within(60, lambda: not project.everything())
     assert project.server.get("ensemble").url is None
     project.up()
     assert within(60, lambda: project.server.get("ensemble").ready and project.server.get("one").ready)

@@ -254,9 +254,9 @@ def test_the_only_endpoint_of_a_project_need_not_be_named_and_wakes_when_it_is_a
     made = project.server.apply(content)
     with Service(made, pb, host="localhost") as service:
         assert list(service("ModelInfer", typed())[0].outputs[0].contents.int64_contents) == expected
-        assert within(30, lambda: not project.model_servers(NAME)), "it stayed awake"
+        assert within(60, lambda: not project.model_servers(NAME)), "it stayed awake"
         assert list(service("ModelInfer", typed())[0].outputs[0].contents.int64_contents) == expected
-        assert project.model_servers(NAME)
+        assert within(60, lambda: project.model_servers(NAME) != {})  # it is written down a moment later
 
 
 def test_a_model_that_can_not_be_started_is_unavailable_in_one_sentence(
@@ -269,7 +269,7 @@ def test_a_model_that_can_not_be_started_is_unavailable_in_one_sentence(
     project.kill("controller")
     text = board.read_text().replace('"failed": null', '"failed": "its disk is gone"')
     server.kill()
-    assert within(10, lambda: not runs(server))
+    assert within(60, lambda: not runs(server))
     board.write_text(text)
     with Service(made, pb) as service:
         code, sentence = service.refused("ModelInfer", typed())
@@ -306,7 +306,7 @@ def test_the_prediction_log_gets_what_was_asked_and_answered_as_json(
         made = project.server.apply(file)
         with Service(made, pb) as service:
             service("ModelInfer", raw(model_name="logged"), {"x-request-id": "frage-1"})
-        assert within(10, lambda: len(collector.events) >= 2)
+        assert within(60, lambda: len(collector.events) >= 2)
         asked, said = (json.loads(event.body) for event in collector.events)
     assert [tensor["data"] for tensor in asked["inputs"]] == [TEMPS, STOPS]
     assert said["outputs"][0]["data"] == expected

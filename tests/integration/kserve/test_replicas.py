@@ -63,14 +63,14 @@ def test_three_replicas_share_the_requests_and_two_of_them_go_without_a_failure(
     project: Any, callers: Any, within: Any
 ) -> None:
     made = project.server.apply(file(project, "three", V1, minReplicas=3))
-    assert within(20, lambda: len(project.family("three")) == 3)
+    assert within(60, lambda: len(project.family("three")) == 3)
     with callers(made.url, "three") as asking:
-        assert within(30, lambda: len(answered(made.url, "three-00001")) == 3)
+        assert within(60, lambda: len(answered(made.url, "three-00001")) == 3)
         assert "ready: 3 replicas" in got(made.url, "/")
         fewer = project.server.apply(file(project, "three", V1, minReplicas=1))
-        assert within(20, lambda: len(project.family("three")) == 1)
+        assert within(60, lambda: len(project.family("three")) == 1)
         more = project.server.apply(file(project, "three", V1, minReplicas=2))
-        assert within(20, lambda: len(project.family("three")) == 2)
+        assert within(60, lambda: len(project.family("three")) == 2)
     assert asking.failed() == []
     assert fewer.predict([{"temp": 1.0, "stops": 1}]).version == "1"
     assert more.ready
@@ -80,13 +80,13 @@ def test_one_that_is_killed_leaves_its_requests_to_the_others(
     project: Any, callers: Any, within: Any
 ) -> None:
     made = project.server.apply(file(project, "three", V1, minReplicas=3))
-    assert within(20, lambda: len(project.family("three")) == 3)
+    assert within(60, lambda: len(project.family("three")) == 3)
     with callers(made.url, "three") as asking:
-        assert within(30, lambda: len(asking.answers) > 50)
+        assert within(60, lambda: len(asking.answers) > 50)
         for _ in range(2):
             victim = project.family("three")[0]
             victim.kill()
-            assert within(20, lambda: len(project.family("three")) == 3)
+            assert within(60, lambda: len(project.family("three")) == 3)
             time.sleep(0.5)
     lost = asking.failed()
     assert len(lost) <= 2 * 4, "more than what the two were working on"
@@ -111,7 +111,7 @@ def test_replicas_come_with_the_load_and_go_without(sleeper: Any, post: Any, wit
     with ThreadPoolExecutor(6) as pool:
         assert set().union(*pool.map(ask, range(6))) == {200}
     assert len(project.family("busy")) == 3, "six at once are too many for one"
-    assert within(40, lambda: len(project.family("busy")) == 1)
+    assert within(60, lambda: len(project.family("busy")) == 1)
     project.server.delete("busy")
 
 
@@ -125,7 +125,8 @@ def test_a_model_that_hangs_is_started_again(sleeper: Any, post: Any, within: An
     (after,) = project.family("hangs")
     assert after.pid != before.pid
     log = project.context.state.parent / "logs" / "serving.log"
-    assert "it finished nothing within 2 s, so it is started again" in log.read_text()
+    said = "it finished nothing within 2 s, so it is started again"
+    assert within(60, lambda: said in log.read_text())
     project.server.delete("hangs")
 
 
@@ -134,7 +135,7 @@ def test_an_answer_that_takes_its_time_is_given_though_its_replica_leaves(
 ) -> None:
     project, folder, env = sleeper
     made = project.server.apply(file(project, "leaves", folder, model=env, minReplicas=2))
-    assert within(20, lambda: len(project.family("leaves")) == 2)
+    assert within(60, lambda: len(project.family("leaves")) == 2)
     with ThreadPoolExecutor(2) as pool:
         asked = [
             pool.submit(post, made.url, "/v1/models/leaves:predict", b'{"instances": [[9]]}') for _ in "12"
@@ -142,18 +143,23 @@ def test_an_answer_that_takes_its_time_is_given_though_its_replica_leaves(
         time.sleep(0.5)
         project.server.apply(file(project, "leaves", folder, model=env, minReplicas=1))
         assert [task.result()[0] for task in asked] == [200, 200]
-    assert within(20, lambda: len(project.family("leaves")) == 1)
+    assert within(60, lambda: len(project.family("leaves")) == 1)
     project.server.delete("leaves")
 
 
 def test_one_that_is_woken_while_it_is_put_to_sleep_stays(project: Any, within: Any, rows: Any) -> None:
     made = project.server.apply(file(project, "woken", V1, "6s", minReplicas=0))
-    (before,) = project.family("woken")
-    assert within(20, lambda: "asleep: the next request wakes it" in got(made.url, "/"))
-    assert project.family("woken"), "it stays for a moment"
-    assert made.predict(rows).version == "1"
-    time.sleep(3)
-    assert [process.pid for process in project.family("woken")] == [before.pid]
+    stayed = False
+    for _ in range(5):  # it stays for two seconds, in which a busy machine may not come to asking
+        assert within(60, lambda: len(project.family("woken")) == 1)
+        (before,) = project.family("woken")
+        assert within(60, lambda: "asleep: the next request wakes it" in got(made.url, "/"))
+        assert made.predict(rows).version == "1"
+        time.sleep(3)
+        stayed = [process.pid for process in project.family("woken")] == [before.pid]
+        if stayed:
+            break
+    assert stayed, "it was ended although somebody asked"
     project.server.delete("woken")
 
 

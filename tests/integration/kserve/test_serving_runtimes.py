@@ -142,12 +142,12 @@ def test_a_program_that_is_killed_is_started_again_with_the_same_model(
     endpoint = apply(RUNTIME, service("back", folder))
     (before,) = project.family("back")
     before.kill()
-    assert within(20, lambda: project.model_servers("back").get(1, before) != before)
-    assert within(20, lambda: project.server.get("back").ready)
+    assert within(60, lambda: project.model_servers("back").get(1, before) != before)
+    assert within(60, lambda: project.server.get("back").ready)
     assert ask(endpoint)["files"] == ["weights"]
     project.down()
     project.up()
-    assert within(20, lambda: project.server.get("back").ready)
+    assert within(60, lambda: project.server.get("back").ready)
     assert ask(endpoint)["files"] == ["weights"]
     project.server.delete("back")
     shutil.rmtree(folder)

@@ -223,7 +223,7 @@ def test_a_server_that_is_down_is_said_at_once_without_the_password(
             assert error.value.code == "mlflow-store"
             assert "tracking_uri" in error.value.hint
             assert SECRET not in f"{error.value.to_dict()} {error.value.__cause__!r}"
-        assert time.monotonic() - began < 10, "MLflow's own retries take minutes"
+        assert time.monotonic() - began < 60, "MLflow's own retries take minutes"
 
 
 def test_a_server_that_went_away_is_no_missing_model_and_no_missing_alias(

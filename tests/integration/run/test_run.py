@@ -144,10 +144,10 @@ def test_an_interrupted_run_says_so(project: Path, kind: str, number: int, statu
         os.killpg(process.pid, number)  # as a terminal does
     else:
         process.send_signal(number)
-    assert process.wait(30) == status
+    assert process.wait(60) == status
     process.stdout.close()
     if (kind, number) != ("script", signal.SIGTERM):  # TERM ends Python without a word: its run stays open
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (ended := yard_of(project).runs.list()[0]).status == "running" and time.monotonic() < deadline:
             time.sleep(0.1)
         assert ended.status == "killed"
