@@ -64,7 +64,7 @@ class SlowToLoad:
     """Its pickle takes its time."""
 
     def __reduce__(self) -> Any:
-        return time.sleep, (8,)
+        return time.sleep, (25,)  # commands look at it meanwhile, and take their time to start
 
 
 def start(*words: str, cwd: Path, **env: str) -> subprocess.Popen[str]:
@@ -297,7 +297,7 @@ def test_ctrl_c_ends_the_waiting_and_the_endpoint_is_made_all_the_same(project: 
     assert "Loading" in said
     assert "next: wait, and look again: modelyard endpoints show slow" in said
     # It loads in the end (as something that is no model, but the endpoint did not stay behind).
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (found := shown(project, "slow")["revisions"][0])["ready"] and not found["failed"]:
         assert time.monotonic() < deadline
         time.sleep(0.5)

@@ -265,11 +265,11 @@ def test_a_worker_that_is_killed_in_the_middle_leaves_nothing_and_the_next_one_f
     hub.web.instead[place] = half
     with ThreadPoolExecutor(1) as pool:
         fetching = pool.submit(fault_of, "hf://org/late", context)
-        assert begun.wait(30)
+        assert begun.wait(60)
         started = psutil.Process().children()
         (worker,) = (p for p in started if "modelyard_kserve.storage.worker" in p.cmdline())
         worker.kill()
-        fault = fetching.result(20)
+        fault = fetching.result(60)
     assert fault.code == "fetch-failed"
     assert "the process that fetches it ended with status -9" in fault.message
     hub.web.instead[place] = whole

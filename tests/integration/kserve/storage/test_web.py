@@ -349,7 +349,7 @@ def test_who_waits_for_another_command_is_told(web: Web, context: StageContext) 
     with ThreadPoolExecutor(1) as pool:
         with Cache(context.state / "models", lambda: ()).locked(uri):
             waits = pool.submit(resolve, uri, context, told.append)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while "waiting for another command that fetches" not in str(told) and time.monotonic() < deadline:
                 time.sleep(0.02)
             assert f"waiting for another command that fetches {uri}" in told
