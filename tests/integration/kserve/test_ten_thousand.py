@@ -156,7 +156,7 @@ def test_a_killed_envoy_loses_what_was_under_way(project: Any, crowd: Crowd) -> 
     assert all(at < dead + 0.5 for at, _ in lost), "it was gone by then"
     assert all("503" not in said for _, said in lost), lost
     gap = max(b - a for (a, _), (b, _) in zip(crowd.said[began:], crowd.said[began + 1 :]))
-    assert gap < 30, f"{gap:.1f} s without an answer"
+    assert gap < 15, f"{gap:.1f} s without an answer"
 
 
 def test_what_slept_wakes_for_all_of_them(project: Any, crowd: Crowd, within: Any) -> None:
