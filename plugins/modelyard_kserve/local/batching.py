@@ -79,7 +79,7 @@ class Batches:
         """The model's answers to these rows; raises what it raises about them."""
         kind, size = kind_of(rows), size_of(rows)
         if kind is None or size >= self._batching.rows:
-            return Batched(await self._call(rows), _new_id(), size)
+            return Batched(await self._call(rows), new_id(), size)
         there = self._gathered.get(kind)
         if there is not None and there.size + size > self._batching.rows:
             self._send(kind)
@@ -101,7 +101,7 @@ class Batches:
         # Who hung up is not asked for any more.
         callers = [caller for caller in gathering.callers if not caller.answer.done()]
         if callers:
-            asking = asyncio.get_running_loop().create_task(_ask(self._call, callers, _new_id))
+            asking = asyncio.get_running_loop().create_task(_ask(self._call, callers, new_id))
             self._asking.add(asking)  # a loop alone would not keep it
             asking.add_done_callback(self._asking.discard)
 
@@ -188,7 +188,8 @@ async def _asked_together(
     return True
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """Of a call of the model."""
     return str(uuid.uuid4())
 
 

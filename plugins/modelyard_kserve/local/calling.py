@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -44,10 +44,10 @@ class Caller:
     it gets no more rows than it proved itself with. One that is slow there goes back to the thread.
 
     Args:
-        answer: the model; takes rows, gives answers.
+        answer: the model; takes rows, and what is said beside them; gives answers.
     """
 
-    def __init__(self, answer: Callable[[Any], Any]) -> None:
+    def __init__(self, answer: Callable[..., Any]) -> None:
         self._answer = answer
         self._thread = ThreadPoolExecutor(1)
         self._busy = self._rows = 0
@@ -60,18 +60,18 @@ class Caller:
         twice as many as it is known to be; with one that is slow nobody shall wait for much of others."""
         return max(_FEW, min(2 * self._rows, _MANY)) if self._fast >= _PROVEN else _FEW
 
-    async def __call__(self, rows: Any) -> Any:
+    async def __call__(self, rows: Any, *params: Mapping[str, Any]) -> Any:
         """The answers of the model; raises what it raises."""
         size = len(rows)
         while self._fast >= _PROVEN and size <= self._rows:
             if not self._busy:
-                return self._at_once(rows)
+                return self._at_once(rows, *params)
             await self._idle.wait()  # one call at a time: what the thread has begun comes first
         self._busy += 1
         self._idle.clear()
         try:
             loop = asyncio.get_running_loop()
-            answers, wall, cpu = await loop.run_in_executor(self._thread, self._timed, rows)
+            answers, wall, cpu = await loop.run_in_executor(self._thread, self._timed, rows, *params)
         finally:
             self._busy -= 1
             if not self._busy:
@@ -84,10 +84,10 @@ class Caller:
             self._fast = max(self._fast - _SLOW_ONES, min(self._fast, 0))
         return answers
 
-    def _at_once(self, rows: Any) -> Any:
+    def _at_once(self, *given: Any) -> Any:
         began = time.perf_counter()
         try:
-            return self._answer(rows)
+            return self._answer(*given)
         finally:
             if time.perf_counter() - began >= _SLOW:
                 self._fast, self._good = _PROVEN - self._put_off, 0
@@ -97,7 +97,7 @@ class Caller:
                 if self._good % _GOOD == 0:
                     self._put_off = max(self._put_off // 2, _PROVEN)
 
-    def _timed(self, rows: Any) -> tuple[Any, float, float]:
+    def _timed(self, *given: Any) -> tuple[Any, float, float]:
         wall, cpu = time.perf_counter(), time.thread_time()
-        answers = self._answer(rows)
+        answers = self._answer(*given)
         return answers, time.perf_counter() - wall, time.thread_time() - cpu

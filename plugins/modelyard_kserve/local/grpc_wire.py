@@ -103,7 +103,14 @@ def asked(request: Any) -> Asked:
         raise ValueError(f"there are {len(raw)} raw_input_contents for {len(request.inputs)} inputs")
     tensors = [_tensor(tensor, raw[n] if raw else None) for n, tensor in enumerate(request.inputs)]
     wanted = {output.name: bool(raw) for output in request.outputs} or None
-    return Asked(request.id, tensors, wanted, bool(raw))
+    parameters = {name: _said(said) for name, said in request.parameters.items()}
+    return Asked(request.id, tensors, wanted, bool(raw), parameters)
+
+
+def _said(parameter: Any) -> Any:
+    """The value of an `InferParameter`; None if it holds none."""
+    kind = parameter.WhichOneof("parameter_choice")
+    return getattr(parameter, kind) if kind else None
 
 
 def _tensor(tensor: Any, raw: bytes | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import modelyard
 from modelyard_kserve.local import answers, protocol, v2
-from modelyard_kserve.local.batching import Batched, Batches, Batching, Together, joinable, size_of
+from modelyard_kserve.local.batching import Batched, Batches, Batching, Together, joinable, new_id, size_of
 from modelyard_kserve.local.calling import Caller, call
 from modelyard_kserve.local.grpc_status import SERVICE
 from modelyard_kserve.local.messages import Answer, Request, parsed
@@ -216,8 +216,10 @@ class ModelApp:
     async def _predict(self, request: Request) -> Answer:
         self._require(self._name)
         with _callers_fault():
-            rows = protocol.v1_rows(self._model, request.json(), self._signature)
-        given = await self._answers(rows)
+            body = request.json()
+            rows = protocol.v1_rows(self._model, body, self._signature)
+            params = protocol.v1_params(self._model, body)
+        given = await self._answers(rows, params)
         said: dict[str, Any] = {"predictions": answers.predictions(given.answers)}
         if self._batches is not None:  # what KServe's agent adds, which stands between model and caller
             said = {"message": "", "batchId": given.id, **said}
@@ -252,7 +254,7 @@ class ModelApp:
         """The outputs, and how many rows there were; see `Answer.rows` and `Answer.batch`."""
         with _callers_fault():
             rows = protocol.v2_rows(self._model, asked.tensors, self._signature)
-        given = await self._answers(rows)
+        given = await self._answers(rows, protocol.v2_params(self._model, asked.parameters))
         made = answers.outputs(given.answers, self._outputs)
         with _callers_fault():
             return asked.chosen(made), (size_of(rows), given.rows)
@@ -261,8 +263,10 @@ class ModelApp:
         inputs = [*self._model.inputs, *self._signature.inputs]
         return Batches(self._call, batching if joinable(inputs) else replace(batching, rows=1))
 
-    async def _answers(self, rows: Any) -> Batched:
+    async def _answers(self, rows: Any, params: Mapping[str, Any]) -> Batched:
         try:
+            if params:  # others say other things beside their rows
+                return Batched(await self._call(rows, params), new_id(), size_of(rows))
             if self._batches is not None:
                 return await self._batches(rows)
             if self._together is not None:
@@ -275,9 +279,9 @@ class ModelApp:
                 raise Refusal(400, _sentence(fault)) from fault
             raise
 
-    def _asked(self, rows: Any) -> Any:
+    def _asked(self, *given: Any) -> Any:
         try:
-            return call(self._model.answer, rows)
+            return call(self._model.answer, *given)
         except SystemExit as fault:
             raise RuntimeError(f"the model wanted to exit with {fault.code!r:.60}") from None
         except RecursionError as fault:  # which of a body is the caller's fault

@@ -95,6 +95,8 @@ SCHEMAS: dict[str, Schema] = {
 }
 
 
+_BINARY = {"binary_data_output": {"type": "boolean"}}
+
 # -- V2 -------------------------------------------------------------------------------------
 
 
@@ -111,7 +113,7 @@ def v2_request(model: LoadedModel, signature: Signature, outputs: Sequence[Spec]
     made = record(
         optional=["id", "parameters", "outputs"],
         id={"type": ["string", "null"]},
-        parameters={"type": ["object", "null"], "properties": {"binary_data_output": {"type": "boolean"}}},
+        parameters={"type": ["object", "null"], "properties": {**_params(model), **_BINARY}},
         inputs=_list_of(possible[0] if len(possible) == 1 else {"anyOf": possible}, minItems=1),
         outputs={**wanted, "type": ["array", "null"]},
     )
@@ -169,7 +171,13 @@ def v1_request(model: LoadedModel, signature: Signature) -> Schema:
         instances, example = _array(signature.inputs)
     lists = [_list_of(instance, minItems=1) for instance in instances]  # they are all of one kind
     made = record(instances=lists[0] if len(lists) == 1 else {"anyOf": lists})
+    if model.params:
+        made["properties"]["params"] = {"type": ["object", "null"], "properties": _params(model)}
     return made if example is None else {**made, "examples": [{"instances": [example]}]}
+
+
+def _params(model: LoadedModel) -> Schema:
+    return {name: {"description": "Its default is the model's."} for name in model.params}
 
 
 def v1_response(outputs: Sequence[Spec], *, batched: bool) -> Schema:

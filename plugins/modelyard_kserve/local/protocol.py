@@ -24,10 +24,6 @@ def v1_rows(model: LoadedModel, body: Any, signature: Signature = _NOTHING_STATE
         raise ValueError("the body needs 'instances': a list of objects or of lists")
     if not instances:
         raise ValueError("'instances' is empty")
-    if "params" in said:
-        raise ValueError(
-            "MLflow's 'params' are not taken: the model answers with its defaults, leave them out"
-        )
     if model.listed:
         return instances
     if model.inputs:
@@ -40,6 +36,24 @@ def v1_rows(model: LoadedModel, body: Any, signature: Signature = _NOTHING_STATE
         return frame(model.columns, {c.name: _objects_column(instances, c) for c in model.columns})
     made = _numbers(model.columns, instances, (len(instances), len(model.columns)))
     return frame(model.columns, _lists_columns(instances, model.columns)) if made is None else made
+
+
+def v1_params(model: LoadedModel, body: Any) -> Mapping[str, Any]:
+    """What is said beside the rows in MLflow's `{"instances": [...], "params": {...}}`."""
+    params = body.get("params") or {}
+    if not isinstance(params, dict):
+        raise ValueError("'params' is no object")
+    unknown = next((name for name in params if name not in model.params), None)
+    if unknown is not None:
+        known = ", ".join(repr(name) for name in model.params)
+        takes = f"the model takes {known}" if known else "the model takes none, leave them out"
+        raise ValueError(f"'{unknown:.60}' in 'params': {takes}")
+    return params
+
+
+def v2_params(model: LoadedModel, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is said beside the tensors in V2's `parameters`, in which clients say other things as well."""
+    return {name: parameters[name] for name in model.params if name in parameters}
 
 
 def v2_rows(model: LoadedModel, inputs: Sequence[Tensor], signature: Signature = _NOTHING_STATED) -> Any:

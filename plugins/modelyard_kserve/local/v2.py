@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modelyard_kserve.local.answers import UNNAMED, Output, flat
@@ -25,12 +25,14 @@ class Asked:
         tensors: the inputs.
         wanted: names of the outputs that are asked for, and whether each shall be binary; None: all.
         binary: whether outputs are binary that nobody says anything else of.
+        parameters: of the request.
     """
 
     id: str
     tensors: Sequence[Tensor]
     wanted: Mapping[str, bool] | None = None
     binary: bool = False
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def chosen(self, outputs: Sequence[Output]) -> list[tuple[Output, bool]]:
         """The outputs that are asked for, in the order in which they are, and whether each is binary.
@@ -87,7 +89,8 @@ def _asked(said: Any, raw: memoryview | None) -> Asked:
         raise ValueError("'id' is text")
     parameters = _parameters(said, "the body")
     binary = _flag(parameters, "binary_data_output", False)
-    return Asked(request_id or "", tensors, _wanted(said.get("outputs"), binary), binary)
+    wanted = _wanted(said.get("outputs"), binary)
+    return Asked(request_id or "", tensors, wanted, binary, parameters)
 
 
 def _tensor(tensor: Any, raw: memoryview | None, place: int) -> tuple[Tensor, int]:

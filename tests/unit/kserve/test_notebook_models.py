@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from sklearn.pipeline import make_pipeline, make_union
 from tests.unit.kserve.asked import ask, get
 
 from modelyard.errors import ModelyardError
-from modelyard_kserve.local import signature
+from modelyard_kserve.local import grpc_wire, signature
+from modelyard_kserve.local.batching import Batching
+from modelyard_kserve.local.messages import Request
 from modelyard_kserve.local.model_app import ModelApp
 from modelyard_kserve.local.runtimes import load
 
@@ -31,8 +34,9 @@ LATE = np.array([0, 0, 1, 1] * 5)
 TEXTS = pd.Series(["on time", "time", "late again", "late"] * 5, name="text")
 
 
-def served(folder: Path) -> ModelApp:
-    return ModelApp("late", "3", load(folder, trust_pickle=True), False, signature.read(folder))
+def served(folder: Path, **options: Any) -> ModelApp:
+    stated = signature.read(folder)
+    return ModelApp("late", "3", load(folder, trust_pickle=True), False, stated, **options)
 
 
 def saved(folder: Path, model: Any, given: Any = None, **options: Any) -> ModelApp:
@@ -158,13 +162,75 @@ def test_python_models_that_state_nothing_get_tables_and_arrays(tmp_path: Path) 
     }
 
 
-def test_params_are_refused_and_not_left_out(tmp_path: Path) -> None:
+def test_params_of_a_model_that_takes_none_are_refused_and_not_left_out(tmp_path: Path) -> None:
     app = saved(tmp_path / "model", LinearRegression().fit(X, LATE), X)
     said = ask(app, PREDICT, {"instances": X[:1].tolist(), "params": {"depth": 2}})
-    assert said.status == 400
-    assert said.error == (
-        "MLflow's 'params' are not taken: the model answers with its defaults, leave them out"
-    )
+    assert (said.status, said.error) == (400, "'depth' in 'params': the model takes none, leave them out")
+
+
+class Raised(PythonModel):  # type: ignore[misc,unused-ignore]
+    """Raises numbers by what is said beside them."""
+
+    def predict(self, context, model_input, params=None):
+        said = f" {params['unit']}" if params["unit"] else ""
+        return [f"{row + params['by']:.1f}{said}" for row in model_input["temp"]]
+
+
+@pytest.fixture(scope="module")
+def raised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("params") / "model"
+    stated = infer_signature(pd.DataFrame({"temp": [1.0]}), ["1.0 C"], params={"by": 0.5, "unit": ""})
+    mlflow.pyfunc.save_model(str(folder), python_model=Raised(), signature=stated, pip_requirements=[])
+    return folder
+
+
+@pytest.mark.parametrize("batching", [None, Batching(8, 0.01)], ids=["at once", "batched"])
+def test_params_are_said_beside_the_rows(raised: Path, batching: Batching | None) -> None:
+    app, rows = served(raised, batching=batching), [{"temp": 1.0}, {"temp": 2.0}]
+
+    def predicted(**said: object) -> object:
+        return ask(app, PREDICT, {"instances": rows, **said}).json["predictions"]
+
+    assert predicted() == predicted(params={}) == predicted(params=None) == ["1.5", "2.5"]
+    assert predicted(params={"by": 4.0}) == ["5.0", "6.0"]
+    assert predicted(params={"by": 1, "unit": "C"}) == ["2.0 C", "3.0 C"]
+    inputs = [tensor("temp", [2], "FP64", [1.0, 2.0])]
+    told = {"by": -1.0, "content_type": "pd", "binary_data_output": False}
+    made = ask(app, INFER, {"inputs": inputs, "parameters": told}).json
+    assert made["outputs"][0]["data"] == ["0.0", "1.0"]
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"buy": 1.0}, "'buy' in 'params': the model takes 'by', 'unit'"),
+        ([1], "'params' is no object"),
+        ({"by": "much"}, "by"),
+        ({"by": [1.0, 2.0]}, "by"),
+    ],
+)
+def test_params_that_do_not_fit_are_the_callers_fault(raised: Path, params: object, said: str) -> None:
+    refused = ask(served(raised), PREDICT, {"instances": [{"temp": 1.0}], "params": params})
+    assert refused.status == 400, refused.json
+    assert said in refused.error
+
+
+def test_params_are_said_in_grpc(raised: Path) -> None:
+    made = grpc_wire.MESSAGES.ModelInferRequest(model_name="late")
+    made.parameters["unit"].string_param = "F"
+    made.parameters["triton_sequence"].int64_param = 4
+    made.inputs.add(name="temp", datatype="FP64", shape=[1]).contents.fp64_contents.append(1.0)
+    path = "/inference.GRPCInferenceService/ModelInfer"
+    answer = asyncio.run(served(raised)(Request("POST", path, b"", {}, grpc_wire.framed(made))))
+    said = grpc_wire.message("ModelInferResponse", answer.body(), "identity")
+    assert list(said.outputs[0].contents.bytes_contents) == [b"1.5 F"]
+
+
+def test_params_stand_in_the_openapi_document(raised: Path) -> None:
+    schemas = get(served(raised), "/openapi.json").json["components"]["schemas"]
+    v1, v2 = (schemas[name]["properties"] for name in ("PredictRequest", "InferenceRequest"))
+    assert set(v1["params"]["properties"]) == {"by", "unit"}
+    assert set(v2["parameters"]["properties"]) == {"by", "unit", "binary_data_output"}
 
 
 class Sums(PythonModel):  # type: ignore[misc,unused-ignore]

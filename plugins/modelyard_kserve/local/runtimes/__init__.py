@@ -97,12 +97,12 @@ def load(
         raise unloadable(folder, f"{type(fault).__name__}: {said}{_made_with(folder)}") from fault
 
 
-def _labelled(model: LoadedModel) -> Callable[[Any], Any]:
+def _labelled(model: LoadedModel) -> Callable[..., Any]:
     """The model's answer to a table whose columns are called as in requests, where all names are texts."""
     labels = [column.label for column in model.columns]
     if not any(isinstance(label, int) for label in labels):
         return model.answer
-    return lambda rows: model.answer(rows.set_axis(labels, axis=1))
+    return lambda rows, *params: model.answer(rows.set_axis(labels, axis=1), *params)
 
 
 def forked_as(model_format: str, folder: Path) -> str | None:

@@ -59,16 +59,19 @@ class LoadedModel:
         listed: it takes a list of what JSON says instead of a table or an array.
         tables: without `columns`, it takes a DataFrame where callers name theirs, and texts as they are.
         row_by_row: what it answers to a row does not depend on the rows beside it, whoever asked for them.
+        params: names of what may be said beside the rows (MLflow's `params`); those that were said are the
+            second argument of `answer`, if any were.
     """
 
     columns: tuple[Column, ...]
-    answer: Callable[[Any], Any]
+    answer: Callable[..., Any]
     inputs: tuple[Spec, ...] = ()
     outputs: tuple[Spec, ...] = ()
     platform: str = "mlflow"
     listed: bool = False
     tables: bool = False
     row_by_row: bool = False
+    params: tuple[str, ...] = ()
 
 
 class Found(NamedTuple):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from modelyard_kserve.local.runtimes import sklearn
 from modelyard_kserve.local.runtimes.base import (
@@ -44,10 +47,17 @@ def load(folder: Path, *, trusted: bool, probabilities: bool) -> LoadedModel:
     model = mlflow.pyfunc.load_model(str(folder))
     inputs, hinted = columns(folder), any(said.get(key) for key in _HINTED)
     whose = _BOOSTERS.get(str((flavors.get("python_function") or {}).get("loader_module")))
+    ask: Callable[..., Any] = sklearn.answer(model, probabilities)
+    signature = said.get("signature") or {}
+
+    def answer(rows: Any, params: Mapping[str, Any] | None = None) -> Any:
+        return ask(rows, params=dict(params)) if params else ask(rows)
+
     return LoadedModel(
         inputs,
-        sklearn.answer(model, probabilities),
+        answer,
         listed=hinted and not inputs,
-        tables=not said.get("signature"),
+        tables=not signature,
         row_by_row=whose is not None and type(model.get_raw_model()).__module__.startswith(whose),
+        params=tuple(one["name"] for one in json.loads(signature.get("params") or "[]")),
     )
