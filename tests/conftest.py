@@ -121,7 +121,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def no_process_is_left_behind() -> Iterator[None]:
     """Ends with an error that names what tests left running, and by which test it was started."""
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while (left := _processes()) and time.monotonic() < deadline:
         time.sleep(0.1)
     names = [_described(process) for process in left]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-_PATIENCE = 60.0
+_PATIENCE = 180.0
 
 
 def free_port() -> int:

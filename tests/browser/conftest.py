@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,13 @@ _NOT_OURS = (
     *("favicon", "jupyterlab-lsp", "Content Security Policy", "/lsp/", "listings", "extensions"),
     "ERR_NETWORK_CHANGED",
 )
+#: Whether both the layout and the list of our tabs, which are stored apart, name a tab.
+_KEPT = """async name => {
+    const kept = await window.jupyterapp.serviceManager.workspaces.fetch('default').catch(() => null);
+    const layout = JSON.stringify(kept?.data['layout-restorer:data'] ?? '');
+    const ours = Object.keys(kept?.data ?? {}).filter(key => key.startsWith('modelyard-tabs:'));
+    return layout.includes(name) && ours.some(key => key.includes(name));
+}"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -153,11 +161,13 @@ class Lab:
         page: Playwright's page.
         server: what it shows.
         errors: what the browser's console called errors.
+        refusals: patterns of those that the test itself brings about.
     """
 
     page: Any
     server: Server
     errors: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
     @property
     def panel(self) -> Any:
@@ -203,6 +213,24 @@ class Lab:
         path = SHOTS / f"{name}.png"
         (of or self.page).screenshot(path=path)
         return path
+
+    def kept(self, kind: str) -> None:
+        """Wait until JupyterLab has stored that a tab of this kind is open: it does so a while after."""
+        self.page.wait_for_function(_KEPT, arg=f"modelyard-{kind}-")
+
+    def refuses(self, status: str, address: str) -> None:
+        """The browser calls a refusal an error, and as often as something is asked: these are what is tested.
+
+        Args:
+            status: HTTP's, as a pattern.
+            address: how the address that is asked goes on after the project, or a part of that, as a pattern.
+        """
+        self.refusals.append(rf"status of {status} .*/modelyard/api/v1/projects/\w+/{address}")
+
+    def faults(self) -> list[str]:
+        """The errors that nobody expected."""
+        known = [*map(re.escape, _NOT_OURS), *self.refusals]
+        return [error for error in self.errors if not any(re.search(one, error) for one in known)]
 
     def hear(self, said: Any) -> None:
         """Take note of what the browser's console calls an error, with the address that it is about."""
@@ -280,8 +308,8 @@ def open_lab(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Callable
     for context in contexts:
         context.close()
     for lab in labs:
-        ours = [error for error in lab.errors if not any(word in error for word in _NOT_OURS)]
-        assert not ours, ours
+        faults = lab.faults()
+        assert not faults, faults
 
 
 @pytest.fixture(scope="package")

@@ -37,6 +37,7 @@ def _write_notebook(file: Path) -> None:
 
 def test_the_panel_stands_beside_the_notebook(chromium: Any, server: Any, browser_kit: Any) -> None:
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    context.set_default_timeout(browser_kit.PATIENCE)
     page = context.new_page()
     lab = browser_kit.Lab(page, server)
     page.on("console", lab.hear)
@@ -48,6 +49,7 @@ def test_the_panel_stands_beside_the_notebook(chromium: Any, server: Any, browse
     expect(run).to_contain_text("only")
     page.locator(".jp-Notebook .cm-content").first.click()
     run.focus()
+    expect(run).to_be_focused()
     page.keyboard.press("i")
     expect(page.locator(".jp-Notebook .jp-Cell").first).to_contain_text("yard.runs.get(")
     run.focus()

@@ -15,7 +15,6 @@ from modelyard.records import Endpoint
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
-expect.set_options(timeout=30_000)
 
 NAME = "late-flights"
 
@@ -76,11 +75,11 @@ def test_a_request_is_tried_and_says_who_answered(lab: Any) -> None:
 
 
 def test_a_request_that_the_model_refuses_is_said_below_the_editor(lab: Any) -> None:
+    lab.refuses("4..", f"endpoints/{NAME}/try")
     lab.run("modelyard:open-endpoint", {"endpoint": NAME})
     tab(lab).get_by_role("textbox", name="Rows as JSON").fill('[{"nonsense": 1}]')
     tab(lab).get_by_role("button", name="Send").click()
     expect(tab(lab).locator(".modelyard-Try").get_by_role("alert")).to_be_visible()
-    lab.errors.clear()  # the browser calls the refusal itself an error
 
 
 def test_the_canary_gets_another_share(lab: Any, split: Endpoint, demo: Path) -> None:
@@ -141,10 +140,20 @@ def many_windows(route: Any) -> None:
 
 def test_the_report_is_shut_into_a_frame(lab: Any) -> None:
     watched = card(lab, "Drift", f"{NAME} version 1")
+    making = lab.page.get_by_role("status").filter(has_text="can take a minute")
+    said: list[bool] = []
+
+    def once_said(route: Any) -> None:  # or a report that is made quickly takes the sentence away unseen
+        expect(making).to_be_visible()
+        said.append(True)
+        route.continue_()
+
+    lab.page.route("**/reports/*", once_said)
     watched.get_by_role("button", name="Open the report").click()
-    expect(lab.page.get_by_role("status").filter(has_text="can take a minute")).to_be_visible()
     frame = lab.page.locator("iframe[title^='Drift report']")
     expect(frame).to_be_visible(timeout=120_000)
+    assert said
+    expect(making).to_have_count(0)
     assert frame.get_attribute("sandbox") == "allow-scripts"
     inside = lab.page.frame_locator("iframe[title^='Drift report']")
     expect(inside.locator("body")).to_contain_text(re.compile("drift", re.IGNORECASE), timeout=60_000)
@@ -152,6 +161,7 @@ def test_the_report_is_shut_into_a_frame(lab: Any) -> None:
         "rel", "noopener noreferrer"
     )
     lab.shot("report-light")
+    lab.page.close()
     lab.errors.clear()  # what the page inside says is its own
 
 
@@ -163,12 +173,12 @@ def test_a_report_that_fails_says_why(lab: Any) -> None:
         "plugin": "evidently",
         "details": {},
     }
+    lab.refuses("404", f"reports/{NAME}")
     lab.page.route("**/reports/*", lambda route: route.fulfill(status=404, body=json.dumps(problem)))
     lab.run("modelyard:open-report", {"endpoint": NAME})
     expect(tab(lab).get_by_role("alert")).to_contain_text("evidently: there is no window yet")
     expect(tab(lab).locator("iframe")).to_have_count(0)
     lab.must_be_accessible(".modelyard-Tab")
-    lab.errors.clear()  # the browser calls the refusal itself an error
 
 
 def test_data_that_are_ahead_are_pushed(lab: Any, demo: Path) -> None:
@@ -212,10 +222,11 @@ def test_a_push_that_fails_says_why(lab: Any) -> None:
     failed = {**job, "state": "failed", "problem": problem}
     lab.page.route("**/data/push", lambda route: route.fulfill(status=200, json=running))
     section = lab.section("Data")
-    answers = [running, running, failed]
-    lab.page.route("**/jobs/j1", lambda route: route.fulfill(status=200, json=answers.pop(0)))
+    now = [running]  # until it was seen
+    lab.page.route("**/jobs/j1", lambda route: route.fulfill(status=200, json=now[-1]))
     section.get_by_role("button", name="Push all").click()
     expect(section.get_by_role("progressbar", name="Push: winter, 1 of 3")).to_be_visible()
+    now.append(failed)
     expect(section.get_by_role("alert")).to_contain_text("the remote is full")
     lab.must_be_accessible("#modelyard-section-data")
 
@@ -224,6 +235,7 @@ def test_a_section_that_fails_keeps_what_it_knew(lab: Any) -> None:
     expect(card(lab, "Serving", NAME)).to_be_visible()
     problem = {"code": "x", "message": "the cluster is gone", "hint": "modelyard up", "plugin": "kserve"}
     body = json.dumps({**problem, "details": {}})
+    lab.refuses("502", "endpoints$")
     lab.page.route("**/endpoints", lambda route: route.fulfill(status=502, body=body))
     lab.run("modelyard:refresh")
     section = lab.section("Serving")
@@ -232,7 +244,6 @@ def test_a_section_that_fails_keeps_what_it_knew(lab: Any) -> None:
     expect(card(lab, "Serving", NAME)).to_be_visible()
     expect(card(lab, "Data", "winter")).to_be_visible()
     lab.must_be_accessible("#modelyard-section-serving")
-    lab.errors.clear()  # the browser calls the 502 itself an error
 
 
 def test_the_dark_theme_is_as_readable(lab: Any) -> None:

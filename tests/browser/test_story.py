@@ -28,6 +28,8 @@ expect = sync_api.expect
 MODEL = "late-flights"
 FOCUSED = "() => document.activeElement?.closest('.jp-Notebook') !== null"
 TRAINS = """import time
+from pathlib import Path
+
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 import modelyard
@@ -45,7 +47,8 @@ with yard.run("{name}", params={{"trees": 40}}) as run:
         chance = model.predict_proba(new[features])[:, 1]
         run.log({{"auc": float(roc_auc_score(new["late"], chance))}}, step=trees)
         print("trees", trees)
-        time.sleep(2)
+    while not Path("{seen}").exists():  # somebody looks on
+        time.sleep(0.1)
     reference = modelyard.Reference(
         features=new[features], labels=new["late"], predictions=chance, times=new["time"]
     )
@@ -182,10 +185,11 @@ def version(lab: Any, number: str) -> Any:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", [Mouse, Keys])
 def test_from_a_cell_to_the_history(
-    kind: type[Mouse] | type[Keys], open_lab: Callable[..., Any], demo_server: Any, demo: Path
+    kind: type[Mouse] | type[Keys], open_lab: Callable[..., Any], demo_server: Any, demo: Path, tmp_path: Path
 ) -> None:
     name = f"story-{kind.__name__.lower()}"
-    cells = {"trains": TRAINS.format(name=name), "replays": REPLAYS.format(name=name)}
+    seen = tmp_path / "seen"
+    cells = {"trains": TRAINS.format(name=name, seen=seen.as_posix()), "replays": REPLAYS.format(name=name)}
     (demo / f"{name}.ipynb").write_text(notebook(**cells))
     me = ("-c", "user.name=story", "-c", "user.email=story@localhost")
     for command in (["add", f"{name}.ipynb"], ["commit", "-qm", name]):  # the gate `code-committed` looks
@@ -204,6 +208,7 @@ def test_from_a_cell_to_the_history(
     expect(row).to_contain_text("running", timeout=60_000)
     expect(row).to_contain_text(re.compile(r"0\.\d+"))
     lab.shot(f"{name}-1-live")
+    seen.touch()
     expect(row).to_contain_text("finished", timeout=120_000)
     run = row.get_attribute("data-run")
     expect(inputs.nth(0).locator(".modelyard-RunChip")).to_contain_text("finished")

@@ -146,3 +146,13 @@ test('without a project every question is refused with what to do', async () => 
   await model.look();
   await assert.rejects(model.get(['runs']), /no project/);
 });
+
+test('who asks before the first look waits for it', async () => {
+  const server = new FakeServer();
+  const { model } = yard(server);
+  await model.get(['models']);
+  assert.deepEqual(
+    server.heard().filter(asked => !asked.endsWith('overview')),
+    ['summary work/flights/train.ipynb', 'a/models']
+  );
+});

@@ -63,12 +63,22 @@ function Filters(props: { runs: RunsModel }): JSX.Element {
   const { trans } = useApp();
   const { runs } = props;
   const [text, setText] = React.useState(runs.wanted.search);
-  React.useEffect(() => setText(runs.wanted.search), [runs.wanted.search]);
+  const own = React.useRef(text);
+  // What was searched from here may be drawn after further letters were typed, which stay.
+  React.useEffect(() => {
+    if (runs.wanted.search !== own.current) {
+      own.current = runs.wanted.search;
+      setText(runs.wanted.search);
+    }
+  }, [runs.wanted.search]);
   React.useEffect(() => {
     if (text === runs.wanted.search) {
       return;
     }
-    const timer = window.setTimeout(() => runs.want({ search: text }), PAUSE);
+    const timer = window.setTimeout(() => {
+      own.current = text;
+      runs.want({ search: text });
+    }, PAUSE);
     return () => window.clearTimeout(timer);
   }, [text]);
   return (

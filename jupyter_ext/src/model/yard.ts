@@ -141,17 +141,21 @@ export class YardModel {
 
   /** Ask something about the current project. */
   async get<T>(path: string[], query: Record<string, string> = {}): Promise<T> {
-    return this.client.get<T>(this._current(), path, query);
+    return this.client.get<T>(await this._current(), path, query);
   }
 
   /** Change something in the current project. */
   async post<T>(path: string[], body: unknown, key?: string): Promise<T> {
-    const answer = await this.client.post<T>(this._current(), path, body, key);
+    const answer = await this.client.post<T>(await this._current(), path, body, key);
     void this.look();
     return answer;
   }
 
-  private _current(): string {
+  /** The project's id. Who asks before the first look, e.g. a command right after the page came, waits for it. */
+  private async _current(): Promise<string> {
+    if (!this.summary) {
+      await this.look();
+    }
     if (!this.project) {
       throw new Refusal(404, NO_PROJECT);
     }

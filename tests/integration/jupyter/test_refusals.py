@@ -6,6 +6,7 @@ import http.cookiejar
 import json
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,12 +39,12 @@ def test_nothing_is_changed_without_the_token(jupyter: Jupyter, path: str, token
 def test_a_page_of_somebody_else_can_change_nothing(jupyter: Jupyter) -> None:
     """A browser that is logged in sends its cookie along; only our page knows the token against forgery."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
-    browser.open(f"{jupyter.url}api/status?token={jupyter.token}", timeout=20).read()
+    browser.open(f"{jupyter.url}api/status?token={jupyter.token}", timeout=60).read()
     address = f"{jupyter.url}modelyard/api/v1/{jupyter.project}/models/late-flights/rollback"
     body = json.dumps({"alias": "production", "reason": "forged"}).encode()
     request = urllib.request.Request(address, body, {"Idempotency-Key": "12345678"})
     with pytest.raises(urllib.error.HTTPError) as fault:
-        browser.open(request, timeout=20)
+        browser.open(request, timeout=60)
     assert fault.value.code == 403
 
 
@@ -96,7 +97,7 @@ def test_of_a_killed_worker_those_who_read_notice_nothing(jupyter: Jupyter) -> N
         asked = [pool.submit(jupyter.ask, f"{jupyter.project}/{what}") for what in reads]
         wish = {"version": "1", "alias": "staging", "reason": "why not", "expect": ""}
         changing = pool.submit(jupyter.ask, change, wish)
-        time.sleep(1)
+        _passed_on(jupyter, len(asked) + 1)
     assert [one.result().status for one in asked] == [200] * len(reads)
     assert (changing.result().status, changing.result().json["code"]) == (503, "worker-died")
     assert len(_workers(jupyter)) == 1
@@ -107,9 +108,32 @@ def _stopped(jupyter: Jupyter) -> Iterator[None]:
     """The worker answers nothing, and is killed in the end."""
     (worker,) = _workers(jupyter)
     worker.suspend()
-    yield
-    worker.kill()
-    worker.wait(10)
+    try:
+        yield
+    finally:
+        worker.kill()
+        worker.wait(60)
+
+
+def _passed_on(jupyter: Jupyter, questions: int) -> None:
+    """Wait until the server has taken so many questions, and had time to pass them on.
+
+    How much that is goes by how quick it is: it answers what needs no worker in turn with them.
+    """
+    deadline = time.monotonic() + 60
+    while _connections(jupyter) < questions:
+        assert time.monotonic() < deadline, "the questions did not arrive"
+        time.sleep(0.05)
+    for _ in range(10):
+        assert jupyter.ask("summary").status == 200
+    time.sleep(1)
+
+
+def _connections(jupyter: Jupyter) -> int:
+    """Clients that wait for the server's answer."""
+    port = urllib.parse.urlsplit(jupyter.url).port
+    found = psutil.Process(jupyter.pid).connections("tcp")
+    return sum(one.laddr.port == port and one.status == psutil.CONN_ESTABLISHED for one in found)
 
 
 def _workers(jupyter: Jupyter) -> list[psutil.Process]:

@@ -78,6 +78,8 @@ class Executed:
         self.lab = Lab(
             self.book,
             timeout=120,
+            startup_timeout=120,
+            iopub_timeout=60,  # outputs that come later than that are lost
             allow_errors=allow_errors,
             store_widget_state=False,  # JupyterLab does not either, unless it is told to
             resources={"metadata": {"path": str(file.parent)}},
