@@ -37,6 +37,12 @@ with yard.run("live-run") as run:
         if sys.stdin.readline().strip() == "end":
             break
 """
+#: The page takes note of when it hears of a letter; and how often so late that the search was asked before.
+HEARS = """() => {
+    window.letters = [];
+    document.addEventListener('input', () => window.letters.push(performance.now()), true);
+}"""
+RESTS = "() => window.letters.filter((at, place, all) => place > 0 && at - all[place - 1] >= 250).length"
 NOTEBOOK = {
     "cells": [
         {
@@ -111,9 +117,11 @@ def test_a_search_waits_for_the_last_key_and_finds(lab: Any) -> None:
     expect(rows(lab)).to_have_count(RUNS)
     asked: list[str] = []
     lab.page.on("request", lambda request: "/runs?" in request.url and asked.append(request.url))
+    lab.page.evaluate(HEARS)
     lab.page.get_by_role("searchbox", name="Search runs").press_sequentially("depth=3", delay=30)
     expect(rows(lab)).to_have_count(3)
-    assert len(asked) <= 2, asked
+    rests = lab.page.evaluate(RESTS)  # a busy machine may hand the letters over with pauses
+    assert len(asked) <= 2 + rests, asked
     lab.page.get_by_role("searchbox", name="Search runs").fill("nothing like it")
     expect(lab.section("Runs")).to_contain_text("No run fits.")
     lab.page.get_by_role("button", name="Show all runs").click()
@@ -245,14 +253,21 @@ def test_a_server_that_fails_is_said_and_the_old_list_stays(lab: Any) -> None:
     }
     body = json.dumps({**problem, "details": {}})
     lab.refuses("502", r"runs\?")
-    lab.page.route("**/runs?*", lambda route: route.fulfill(status=502, body=body))
+
+    def until_tried(route: Any) -> None:  # or the list might ask by itself first, and take the button away
+        if lab.page.evaluate("() => window.tried === true"):
+            route.continue_()
+        else:
+            route.fulfill(status=502, body=body)
+
+    lab.page.route("**/runs?*", until_tried)
     lab.run("modelyard:refresh")
     section = lab.section("Runs")
     expect(section.get_by_role("alert")).to_contain_text("mlflow: the tracker is down")
     expect(section).to_contain_text("Old data, updated")
     expect(rows(lab).first).to_be_visible()
     lab.must_be_accessible("#modelyard-section-runs")
-    lab.page.unroute("**/runs?*")
+    lab.page.evaluate("() => document.addEventListener('click', () => { window.tried = true; }, true)")
     section.get_by_role("button", name="Try again").click()
     expect(section.get_by_role("alert")).to_have_count(0)
 
@@ -260,7 +275,7 @@ def test_a_server_that_fails_is_said_and_the_old_list_stays(lab: Any) -> None:
 def test_an_old_server_is_noticed(lab: Any) -> None:
     def older(route: Any) -> None:
         headers = {name: value for name, value in route.request.headers.items() if name != "if-none-match"}
-        answer = route.fetch(headers=headers)
+        answer = route.fetch(headers=headers, timeout=60_000)
         route.fulfill(status=200, json={**answer.json(), "version": "0.0.9"})
 
     lab.page.route("**/api/v1/summary*", older)

@@ -131,7 +131,7 @@ def test_many_windows_are_shown_a_dozen_at_a_time(lab: Any) -> None:
 
 def many_windows(route: Any) -> None:
     """The answer with one of its windows thirty times over."""
-    said = route.fetch().json()
+    said = route.fetch(timeout=60_000).json()
     row = next(row for row in said["rows"] if row["version"] == "1")
     window = next(window for window in reversed(row["windows"]) if window["quality"])
     days = [{**window, "start": f"2026-01-{day:02}T00:00:00Z"} for day in range(1, 31)]

@@ -44,10 +44,12 @@ from IPython.display import display
 from modelyard_jupyter.widgets import LiveMetrics, RunTable
 
 with yard.run("live") as run:
-    display(LiveMetrics(run))
+    live = LiveMetrics(run)
+    display(live)
     for step in range(12):
         run.log({"loss": 1 / (step + 1)}, step=step)
-        time.sleep(0.2)
+        while step in (3, 7) and not (live.curves and len(live.curves[0]["points"]) > step):
+            time.sleep(0.1)  # until it was drawn
 RunTable(yard)
 """
 
