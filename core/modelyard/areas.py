@@ -5,7 +5,7 @@ Each is a thin layer over the stage's provider that adds what is the same for ev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -388,6 +388,7 @@ class Endpoints(Area):
         rows: Any,
         *,
         protocol: Literal["v1", "v2"] = "v1",
+        params: Mapping[str, Any] | None = None,
         batch: int = 1000,
         delimiter: str = ",",
     ) -> Iterator[Answer]:
@@ -399,6 +400,7 @@ class Endpoints(Area):
                 file. Values of a CSV file get the types of the model's signature; columns that it does not
                 take are left out.
             protocol: KServe's V1 or V2 JSON.
+            params: what the signature of an MLflow model states as such, by name.
             batch: rows of one request.
             delimiter: between the values of a CSV file.
 
@@ -409,7 +411,7 @@ class Endpoints(Area):
         """
         from modelyard.asking import ask
 
-        return ask(self.get(name), rows, protocol=protocol, batch=batch, delimiter=delimiter)
+        return ask(self.get(name), rows, protocol=protocol, params=params, batch=batch, delimiter=delimiter)
 
     def token(self, name: str, *, anew: bool = False) -> str:
         """The bearer token that the endpoint asks of callers, for those that are not ours.

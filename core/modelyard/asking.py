@@ -29,6 +29,7 @@ def ask(
     rows: Any,
     *,
     protocol: Literal["v1", "v2"] = "v1",
+    params: Mapping[str, Any] | None = None,
     batch: int = BATCH,
     delimiter: str = ",",
 ) -> Iterator[Answer]:
@@ -39,7 +40,7 @@ def ask(
     for part in batches(rows, inputs, batch, delimiter=delimiter):
         given = _matrix(part.rows) if table and not inputs else part.rows
         try:
-            answer = endpoint.predict(given, protocol=protocol)
+            answer = endpoint.predict(given, protocol=protocol, params=params)
         except UsageError as fault:
             if fault.code == "prediction-refused" and part.lacking:
                 raise UsageError(

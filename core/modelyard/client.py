@@ -34,6 +34,7 @@ def predict(
     rows: Any,
     *,
     protocol: Literal["v1", "v2"] = "v1",
+    params: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float = 60.0,
 ) -> Answer:
@@ -45,6 +46,7 @@ def predict(
         rows: a pandas DataFrame, a NumPy array, a list of dicts or a list of lists; n rows. A mapping with
             `instances` (V1) or `inputs` (V2) is a whole request, and is sent as it is.
         protocol: KServe's V1 or V2 (Open Inference Protocol) JSON.
+        params: what the signature of an MLflow model states as such, by name; others have their defaults.
         headers: e.g. `X-Request-Id` (made up if it is missing) or `X-Event-Time`.
         timeout: seconds.
 
@@ -56,6 +58,9 @@ def predict(
     model = quote(name, safe="")
     path = f"/v1/models/{model}:predict" if protocol == "v1" else f"/v2/models/{model}/infer"
     body = _request(rows, protocol)
+    if params:
+        where = "params" if protocol == "v1" else "parameters"
+        body[where] = {**(body.get(where) or {}), **_plain(params)}
     status, got, answer = _post(url, path, body, _with_id(headers or {}), timeout)
     if status != 200:
         said, caused = _sentence(answer)

@@ -104,6 +104,23 @@ def parsed(text: str | bytes) -> list[Any] | dict[str, Any]:
     return rows
 
 
+def params_in(text: str) -> dict[str, Any]:
+    """What is said beside the rows, out of JSON.
+
+    Raises:
+        UsageError: `params-invalid`.
+    """
+    try:
+        params = json.loads(text)
+    except ValueError as fault:
+        said = f"the params are not JSON: {fault}"
+        raise UsageError("params-invalid", said, """give an object: '{"quantile": 0.9}'""") from None
+    if not isinstance(params, dict):
+        said = "the params are not an object"
+        raise UsageError("params-invalid", said, """give names and values: '{"quantile": 0.9}'""")
+    return params
+
+
 def _sliced(rows: Any, size: int) -> Iterator[Batch]:
     """Of something that knows its length; what does not is one batch, and whoever takes it says so."""
     if not hasattr(rows, "__len__") or isinstance(rows, Mapping):

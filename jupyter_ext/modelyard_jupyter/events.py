@@ -52,16 +52,15 @@ class EventsHandler(Handler):
                     silent = 0.0
             except StreamClosedError:
                 return
+            except (WorkerDied, TimeoutError):
+                pass  # whoever asks for the section is told; here it is asked for again
             await asyncio.sleep(_LOOK)
             silent += _LOOK
 
     async def _tell_runs(self, project: str, before: set[str]) -> set[str]:
         """The rows of runs that run, and of those that did a moment ago."""
         worker = await self.yards.worker(await self.yards.get(project))
-        try:
-            status, body = await worker.ask("runs", {"limit": "100"}, LIMIT, again=True)
-        except (WorkerDied, TimeoutError):
-            return before  # whoever asks for the section is told
+        status, body = await worker.ask("runs", {"limit": "100"}, LIMIT, again=True)
         if status != 200:
             return before
         rows = json.loads(body)["rows"]

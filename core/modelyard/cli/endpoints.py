@@ -191,6 +191,7 @@ def show(session: Session, name: str) -> None:
     help="Write the predictions to a .csv, .parquet or .json file.",
 )
 @click.option("--protocol", type=click.Choice(["v1", "v2"]), default="v1", show_default=True)
+@click.option("--params", help="What an MLflow model takes beside the rows: a JSON object.")
 @click.option("--batch", type=click.IntRange(1), default=1000, show_default=True, help="Rows of a request.")
 @click.option("--delimiter", default=",", show_default=True, help="Between the values of a CSV file.")
 @json_option
@@ -201,6 +202,7 @@ def invoke(
     file: Path | None,
     output: Path | None,
     protocol: Any,
+    params: str | None,
     batch: int,
     delimiter: str,
 ) -> None:
@@ -213,13 +215,17 @@ def invoke(
     Example:
       modelyard endpoints invoke late-flights -d '[{"temp": 71.6, "carrier": "UA"}]'
       modelyard endpoints invoke late-flights -f flights.csv -o predictions.csv
+      modelyard endpoints invoke delays -f flights.csv --params '{"quantile": 0.9}'
     """
     if (rows is None) == (file is None):
         raise UsageError("rows-missing", "give the rows with --data or --file (one of them)")
     if len(delimiter) != 1:
         raise UsageError("delimiter-invalid", f"{delimiter!r} is not one character")
     given = tables.parsed(rows) if rows is not None else file
-    answers = session.yard.endpoints.invoke(name, given, protocol=protocol, batch=batch, delimiter=delimiter)
+    beside = tables.params_in(params) if params is not None else None
+    answers = session.yard.endpoints.invoke(
+        name, given, protocol=protocol, params=beside, batch=batch, delimiter=delimiter
+    )
     if output is not None:
         _write(session, answers, output)
         return

@@ -189,6 +189,7 @@ class Endpoint(Record):
         rows: Any,
         *,
         protocol: Literal["v1", "v2"] = "v1",
+        params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Predictions for rows (DataFrame, array, list of dicts or lists); see `client.predict`.
@@ -200,7 +201,7 @@ class Endpoint(Record):
         from modelyard import client
 
         given = {**self.authorization, **(headers or {})}
-        return client.predict(self.address, self.name, rows, protocol=protocol, headers=given)
+        return client.predict(self.address, self.name, rows, protocol=protocol, params=params, headers=given)
 
     @property
     def authorization(self) -> dict[str, str]:

@@ -373,13 +373,13 @@ def coded(project: Path) -> str:
 
     class Echo(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-            return model_input["code"] + "!"
+            return model_input["code"] + params["mark"]
 
     example = pd.DataFrame({"code": ["007"], "temp": [1.5]})
     mlflow.pyfunc.save_model(
         str(project / "echo"),
         python_model=Echo(),
-        signature=infer_signature(example, pd.Series(["007!"])),
+        signature=infer_signature(example, pd.Series(["007!"]), params={"mark": "!"}),
         pip_requirements=["mlflow"],
     )
     (project / "coded.yaml").write_text(service("coded", "echo"))
@@ -405,6 +405,21 @@ def test_rows_of_files_are_asked_for_in_batches(project: Path, coded: str) -> No
         modelyard("invoke", coded, "-f", "rows.csv", "--batch", "20", "--json", cwd=project).stdout
     )
     assert [(len(one["predictions"]), one["first"]) for one in told] == [(20, 1), (5, 21)]
+
+
+def test_params_are_said_beside_the_rows(project: Path, coded: str) -> None:
+    (project / "few.csv").write_text("code,temp\n007,1\n008,2\n")
+    for protocol in ("v1", "v2"):
+        words = ("invoke", coded, "-f", "few.csv", "--batch", "1", "--protocol", protocol)
+        asked = modelyard(*words, "--params", '{"mark": "?"}', cwd=project).stdout
+        assert [line for line in asked.splitlines() if line.startswith('"')] == ['"007?"', '"008?"']
+    words = ("invoke", coded, "-f", "few.csv", "--params")
+    for given, said in (
+        ('{"marks": "?"}', "'marks' in 'params': the model takes 'mark' [prediction-refused]"),
+        ("{mark: ?}", "the params are not JSON: "),
+        ("[1]", "the params are not an object [params-invalid]"),
+    ):
+        assert said in modelyard(*words, given, cwd=project, status=2).stderr
 
 
 def test_what_is_wrong_with_a_file_of_rows_is_one_sentence(project: Path, coded: str) -> None:

@@ -139,6 +139,31 @@ def test_a_graph_answers_what_its_steps_do(status: int, said: Any, expected: Any
     assert bodies == [whole]
 
 
+@pytest.mark.parametrize(
+    ("protocol", "rows", "where", "said"),
+    [
+        ("v1", [[1.0]], "params", {"trees": 3}),
+        ("v2", [[1.0]], "parameters", {"trees": 3}),
+        ("v1", {"instances": [[1.0]], "params": {"trees": 1, "seed": 2}}, "params", {"trees": 3, "seed": 2}),
+    ],
+)
+def test_params_stand_where_each_protocol_has_them(protocol: Any, rows: Any, where: str, said: Any) -> None:
+    bodies = []
+
+    def handle(request: BaseHTTPRequestHandler, body: bytes) -> None:
+        bodies.append(json.loads(body))
+        answer(request, 200, b'{"predictions": [1]}')
+
+    server = serve(handle)
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        predict(url, "asked", rows, protocol=protocol, params={"trees": np.int64(3)})
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert bodies[0][where] == said
+
+
 def test_a_whole_request_is_one_of_its_protocol() -> None:
     with pytest.raises(UsageError, match="a dict is no list of rows"):
         predict(NOBODY, "asked", {"instances": [[1]]}, protocol="v2")
