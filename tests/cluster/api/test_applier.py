@@ -209,7 +209,6 @@ def test_a_component_goes_with_its_kinds_and_says_what_else_goes(
             assert manifest["kind"] == "Gadget"
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_kind_goes_though_somebody_makes_its_objects_anew(
     applier: Applier, light_cluster: Cluster, namespace: str
 ) -> None:

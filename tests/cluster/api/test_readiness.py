@@ -58,11 +58,17 @@ def test_a_pod_that_no_node_takes_is_said_and_waited_for_no_longer_than_patience
     light_cluster: Cluster, namespace: str
 ) -> None:
     light_cluster.apply(deployment("large", namespace, nodeSelector={"size": "huge"}))
+    deadline = time.monotonic() + 60
+    while not any(
+        e["reason"] == "FailedScheduling" for e in light_cluster.find("v1", "Event", namespace=namespace)
+    ):
+        assert time.monotonic() < deadline, "the scheduler looks at no pod"
+        time.sleep(0.2)
     said: list[str] = []
     began = time.monotonic()
     with pytest.raises(NoProgress, match="nothing has changed for 3 s: large does not start") as fault:
         Watcher(light_cluster, 3, "").wait("large", [ref("large", namespace)], said.append)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     assert "a node: 0/1 nodes are available" in said[-1]
     assert fault.value.exit_status == 9
     evidence = fault.value.details["evidence"]
@@ -130,10 +136,10 @@ def test_leases_from_before_the_node_started_are_ended(light_cluster: Cluster, n
 def _waits_with(
     cluster: Cluster, name: str, namespace: str, reason: str, message: str, *, after: str = ""
 ) -> str:
-    """A pod whose container waits for that reason; its name. No node takes it, so that nobody but this test
-    writes its status. `after` is one that must be gone first."""
-    cluster.apply(deployment(name, namespace, nodeSelector={"size": "huge"}))
-    deadline = time.monotonic() + 30
+    """A pod whose container waits for that reason; its name. No scheduler looks at it, so that nobody but
+    this test writes its status. `after` is one that must be gone first."""
+    cluster.apply(deployment(name, namespace, schedulerName="nobody"))
+    deadline = time.monotonic() + 60
     while True:
         pods = cluster.find("v1", "Pod", namespace=namespace, labels=f"app={name}")
         found = [

@@ -24,7 +24,7 @@ def _status(url: str, login: tuple[str, str] | None = None) -> int:
 
         request.add_header("Authorization", "Basic " + base64.b64encode(":".join(login).encode()).decode())
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as fault:
         return fault.code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import os
@@ -24,7 +25,7 @@ from tests.cluster.kind.conftest import Box, eventually
 import modelyard
 from modelyard.errors import EnvironmentFault, NotFoundError
 from modelyard.kube import Ref
-from modelyard.records import Endpoint
+from modelyard.records import Endpoint, Window
 from modelyard.yard import Yard
 
 grpc = pytest.importorskip("grpc")
@@ -76,10 +77,14 @@ def _many(endpoint: Endpoint, rows: Any, count: int) -> Counter[str]:
 
 
 def _prometheus(box: Box, query: str) -> list[dict[str, Any]]:
+    """What it finds; nothing while it starts."""
     url = f"{box.url('prometheus')}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
-        return found
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+            return found
+    except (OSError, http.client.HTTPException):
+        return []
 
 
 def test_ship_copies_everything_once(box: Box, project: Path, yard: Yard) -> None:
@@ -120,7 +125,7 @@ def test_the_same_file_answers_through_the_gateway(box: Box, project: Path, yard
     request = urllib.request.Request(
         f"http://127.0.0.1:{said.port}/v2/models/late-flights/ready", headers={"Host": str(said.hostname)}
     )
-    with urllib.request.urlopen(request, timeout=10) as found:
+    with urllib.request.urlopen(request, timeout=60) as found:
         assert found.status == 200
 
 
@@ -157,10 +162,11 @@ def test_a_canary_gets_its_share_then_everything_then_nothing(
     count = 400
     share = _many(yard.endpoints.get("late-flights"), flights, count)
     sigma = math.sqrt(count * 0.2 * 0.8)
-    assert abs(share["2"] - 0.2 * count) <= 3 * sigma, share
+    assert abs(share["2"] - 0.2 * count) <= 5 * sigma, share
     assert set(share) == {"1", "2"}
     counted = {one.revision: one for one in yard.endpoints.statistics("late-flights")}
     shown = yard.endpoints.get("late-flights").revisions
+    assert {one.version: one.traffic for one in shown if one.traffic} == {"1": 80, "2": 20}
     asked = {one.version: counted[one.name] for one in shown if one.traffic}
     assert asked["2"].requests == share["2"]  # its pod is as old as the canary
     assert asked["1"].requests >= share["1"]
@@ -189,11 +195,9 @@ def test_drift_reaches_the_clusters_prometheus_and_an_alert_fires(
     box.kubectl("-n", "modelyard", "delete", "pod", "-l", "app=prometheus", "--wait=false")  # reads them now
     _replay(box, project)
     _modelyard(box, project, "--target", "sandbox-ci", "monitor", "labels", "late-flights", "traffic/c.csv")
-    windows = yard.monitor.windows("late-flights")
-    summer = [window for window in windows if window.rows >= 1000]
-    assert summer, windows
+    # KServe's agent sends what was asked and answered behind the answers.
+    summer = eventually(lambda: _labelled(yard), "every row of the summer with its label")
     assert any(window.drifted for window in summer)
-    assert all(window.labelled == window.rows for window in summer)
     drifted = eventually(
         lambda: _prometheus(box, 'modelyard_feature_drift_detected{endpoint="late-flights"} == 1'),
         "the drift in Prometheus",
@@ -205,6 +209,12 @@ def test_drift_reaches_the_clusters_prometheus_and_an_alert_fires(
     assert {alert["labels"]["endpoint"] for alert in told} == {"late-flights"}
     assert {"ModelyardFeatureDrift"} <= {one.name for one in yard.monitor.alerts("late-flights")}
     assert box.up()["changed"] == ["monitor"], "somebody's change of our rules is found and mended"
+
+
+def _labelled(yard: Yard) -> list[Window]:
+    """The windows of the replay, once every row in them has its label."""
+    summer = [window for window in yard.monitor.windows("late-flights") if window.rows >= 1000]
+    return summer if all(window.labelled == window.rows for window in summer) else []
 
 
 def _replay(box: Box, project: Path) -> None:
@@ -223,7 +233,7 @@ def _replay(box: Box, project: Path) -> None:
 
 def _alerts(box: Box, name: str) -> list[dict[str, Any]]:
     url = f"{box.url('alertmanager')}/api/v2/alerts?filter=alertname%3D{name}"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         found: list[dict[str, Any]] = json.load(answer)
         return found
 
@@ -241,7 +251,14 @@ def test_prometheus_finds_the_models_by_itself(box: Box, yard: Yard) -> None:
         "what the model counted",
     )
     assert float(counted[0]["value"][1]) > 0
-    assert _prometheus(box, 'up{job!~"models|revisions"} == 0') == []
+    eventually(lambda: _all_up(box), "everything else to be up")
+
+
+def _all_up(box: Box) -> bool:
+    """Whether the last look at every part of the sandbox went well: one that was just restarted is looked at
+    again in a quarter of a minute."""
+    found = _prometheus(box, 'up{job!~"models|revisions"}')
+    return bool(found) and all(one["value"][1] == "1" for one in found)
 
 
 def test_scaled_to_zero_the_first_requests_wait_and_none_is_lost(
@@ -256,16 +273,17 @@ def test_scaled_to_zero_the_first_requests_wait_and_none_is_lost(
     (project / "sleepy.yaml").write_text(manifest)
     _modelyard(box, project, "--target", "sandbox-ci", "endpoints", "apply", "-f", "sleepy.yaml")
 
-    def pods() -> list[dict[str, Any]]:
+    def pods(*, ending: bool = False) -> set[str]:
         labels = "serving.kserve.io/inferenceservice=sleepy"
-        found = box.cluster.find("v1", "Pod", namespace="default", labels=labels)
-        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+        found = [p["metadata"] for p in box.cluster.find("v1", "Pod", namespace="default", labels=labels)]
+        return {pod["name"] for pod in found if ending or "deletionTimestamp" not in pod}
 
-    assert pods()
+    first = pods(ending=True)  # on a busy machine it may be told to end before we look
+    assert first
     eventually(lambda: not pods(), "the last pod to be told to end", 150)
     endpoint = yard.endpoints.get("sleepy")
     assert sum(_many(endpoint, flights, 24).values()) == 24
-    assert pods()
+    assert pods(ending=True) - first
 
 
 def test_what_can_not_be_loaded_says_why_and_the_old_one_answers(
@@ -460,6 +478,10 @@ def test_any_context_of_a_kubeconfig_is_a_target_through_forwards_of_ours(
         forwards = {s.name: s for s in far.services() if s.name.startswith("forward-")}
         assert {"forward-mlflow", "forward-gateway"} <= forwards.keys()
         os.kill(forwards["forward-mlflow"].pid or 0, signal.SIGKILL)
+        eventually(
+            lambda: "forward-mlflow" not in {s.name for s in far.services() if s.status == "running"},
+            "the forward to be dead",
+        )
         again = modelyard.open(project, target="far")
         assert "late-flights" in again.models.names()
         box.kubectl("-n", "modelyard", "delete", "pod", "-l", "app=mlflow", "--wait=true")

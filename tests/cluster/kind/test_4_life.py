@@ -37,7 +37,7 @@ def test_a_node_that_ends_right_after_its_start_is_said_and_up_heals_it_once_men
     docker("kill", box.node)
     docker("cp", broken, f"{box.node}:{program}")
     try:
-        said = box.run("start", status=None, timeout=90).stderr
+        said = box.run("start", status=None, timeout=300).stderr
     finally:
         docker("cp", whole, f"{box.node}:{program}")
     assert "the node ended by itself; its last lines: " in said
@@ -192,7 +192,7 @@ def _cut_off(box: Box, phase: str, after: float, how: signal.Signals) -> None:
             pytest.fail(f"{phase} never began: {process.communicate(timeout=60)[1]}")
         time.sleep(after)
         process.send_signal(how)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == (130 if how == signal.SIGINT else -how), said

@@ -21,7 +21,7 @@ def shows(terminal: Terminal, text: str) -> bool:
 
 
 def within(check: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not check() and time.monotonic() < deadline:
         time.sleep(0.02)
     return check()

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from modelyard.digests import manifest, manifest_digest
 from modelyard.errors import ConfigError, CorruptStateError
 from modelyard.offers import CheckOffer, Offer
-from modelyard_dvc import dvcfiles, layout, objects
+from modelyard_dvc import dvcfiles, layout, memory, objects
 from modelyard_dvc.checks import check
 from modelyard_dvc.config import DvcSettings
 from modelyard_dvc.memory import Memory, fingerprint
@@ -165,11 +165,15 @@ def test_outputs_without_a_version_or_outside_the_project_are_no_data(tmp_path: 
     assert dvcfiles.tracked(tmp_path, Memory(tmp_path / "state")) == []
 
 
-def test_a_fingerprint_changes_with_content_names_and_rights_but_not_by_reading(tmp_path: Path) -> None:
+def test_a_fingerprint_changes_with_content_names_and_rights_but_not_by_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "d"
     (folder / "in").mkdir(parents=True)
     (folder / "in" / "a").write_text("1")
-    assert fingerprint(folder) is None, "changed just now: the next change could look the same"
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "_TICK", 60.0)
+        assert fingerprint(folder) is None, "changed just now: the next change could look the same"
     time.sleep(0.15)
     seen = [fingerprint(folder)]
     (folder / "in" / "a").read_text()

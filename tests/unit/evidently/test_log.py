@@ -20,19 +20,20 @@ from modelyard_evidently import log
 from modelyard_evidently.events import Row
 
 AT = datetime(2013, 4, 1, 12, tzinfo=timezone.utc)
-#: Writes parts for as long as it is let, and says so after the first.
+#: Writes parts, fewer than are merged, and says so after the first few.
 _WRITER = """
-import sys
+import sys, time
 from datetime import datetime, timezone
 from pathlib import Path
 from modelyard_evidently import log
 from modelyard_evidently.events import Row
 at = datetime(2013, 4, 1, 12, tzinfo=timezone.utc)
-for number in range(10**6):
+for number in range(log._MANY_PARTS - 1):
     rows = [Row(f"{number}", n, at, at, "e", "m", "1", "r", {"x": float(n)}, 1, None) for n in range(50)]
     log.append(Path(sys.argv[1]), log.place_of(rows[0]), rows)
     if number == 5:
         print("begun", flush=True)
+time.sleep(60)
 """
 
 

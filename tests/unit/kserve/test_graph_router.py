@@ -77,7 +77,7 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
         headers = {name.lower(): value for name, value in request.headers.items()}
         made.asked.append((request.path, headers, body))
         if request.path == "/slow":
-            time.sleep(1.5)
+            time.sleep(10)
         if request.path == "/moved":
             answer(request, 307, b"", {"Location": "/here"})
         elif request.path == "/closes":

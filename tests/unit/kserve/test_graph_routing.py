@@ -253,8 +253,9 @@ def test_a_point_decides_a_split(point: int, service: str) -> None:
 
 def test_chance_splits_by_weight() -> None:
     split = {"root": ("Splitter", to("a", weight=25), to("b", weight=75))}
-    to_a = sum(routed(split, FINE)[2][0][0] == "a" for _ in range(400))
-    assert 100 - 3 * 8.7 < to_a < 100 + 3 * 8.7
+    to_a = sum(routed(split, FINE)[2][0][0] == "a" for _ in range(1200))
+    sigma = 15
+    assert abs(to_a - 300) < 5 * sigma
 
 
 def test_nodes_lead_to_nodes() -> None:

@@ -55,7 +55,7 @@ class Caller:
             client=True, initial_values={SettingCodes.INITIAL_WINDOW_SIZE: window}
         )
         self.h2.initiate_connection()
-        self.answers: dict[int, dict[str, str]] = defaultdict(dict)
+        self.answers: dict[int, dict[str, str]] = defaultdict(dict)  # in the order in which they came
         self.bodies: dict[int, bytes] = defaultdict(bytes)
         self.resets: dict[int, int] = {}
         self.goodbye: int | None = None
@@ -154,14 +154,13 @@ def test_requests_are_answered_beside_each_other(tmp_path: Path) -> None:
         slow = caller.ask("/slow", b"")
         quick = caller.ask("/a%20b?c=d", b"body", kind="V2")
         head = caller.ask("/h", b"", method="HEAD")
-        await caller.hear(0.2)
+        await caller.hear(1.5)
+        assert list(caller.answers) == [quick, head, slow]
         assert caller.answers[quick][":status"] == "200"
         assert caller.answers[quick]["content-type"] == "application/json"
         assert caller.bodies[quick] == (b'{"method":"POST","path":"/a b","query":"c=d","size":4,"kind":"V2"}')
         assert caller.answers[quick]["content-length"] == str(len(caller.bodies[quick]))
         assert (caller.answers[head][":status"], caller.bodies[head]) == ("200", b"")
-        assert slow not in caller.answers
-        await caller.hear(0.6)
         assert caller.answers[slow][":status"] == "200"
 
     talk(tmp_path, conversation)
@@ -224,13 +223,13 @@ def test_a_body_that_is_too_large_is_read_and_refused(
 
 def test_who_sends_next_to_nothing_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "BODY_SECONDS", 0.3)
-    monkeypatch.setattr(http_server, "BODY_RATE", 10)
+    monkeypatch.setattr(http_server, "BODY_RATE", 1)
 
     async def conversation(call: Call, _: HttpServer) -> None:
         caller = await call()
         silent, grpc, steady = caller.ask("/a"), caller.ask(METHOD, **GRPC), caller.ask("/b")
-        caller.h2.send_data(steady, b"x" * 10)  # a second more
-        await caller.hear(0.6)
+        caller.h2.send_data(steady, b"x" * 10)  # ten seconds more
+        await caller.hear(1.5)
         assert caller.answers[silent][":status"] == "408"
         assert caller.answers[grpc]["grpc-status"] == "4"
         assert caller.resets == {silent: ErrorCodes.NO_ERROR, grpc: ErrorCodes.NO_ERROR}
@@ -268,11 +267,11 @@ def test_at_the_end_what_was_begun_is_answered_and_nothing_else(tmp_path: Path) 
         slow = busy.ask("/slow", b"")
         await busy.hear(0.1)
         began = time.monotonic()
-        ending = asyncio.create_task(serving._last_answers(5))
+        ending = asyncio.create_task(serving._last_answers(30))
         await asyncio.sleep(0.05)
         late = busy.ask("/a", b"")
         await asyncio.gather(idle.hear(1), busy.hear(1), ending)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 15
         assert (idle.closed, idle.goodbye) == (True, ErrorCodes.NO_ERROR)
         assert busy.answers[slow][":status"] == "200"
         assert busy.resets == {late: ErrorCodes.REFUSED_STREAM}
@@ -288,7 +287,7 @@ def test_who_is_gone_takes_nothing_along(tmp_path: Path) -> None:
             caller.ask(path, body)
             await caller.hear(0.1, taking=False)
             caller.close()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 50
         while serving.connections and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         assert not serving.connections

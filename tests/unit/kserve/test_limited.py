@@ -67,12 +67,12 @@ def test_a_full_queue_refuses_and_a_caller_who_leaves_frees_a_place() -> None:
 def test_it_is_not_live_when_nothing_was_finished_for_as_long_as_an_answer_may_take() -> None:
     async def run() -> None:
         model = Model()
-        app = Limited(model, 0, 0.05)
+        app = Limited(model, 0, 1.0)
         assert (await app(LIVE)).status == 200
         stuck = asyncio.create_task(app(ASK))
         await asyncio.sleep(0.01)
         assert (await app(LIVE)).status == 200
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(1.1)
         assert (await app(LIVE)).value == {"live": False}
         model.go.set()
         await stuck
@@ -85,10 +85,10 @@ def test_a_queue_that_moves_is_live_however_long_it_is() -> None:
     async def run() -> None:
         async def slow(request: Request) -> Answer:
             if request.method == "POST":
-                await asyncio.sleep(0.03)
+                await asyncio.sleep(0.2)
             return Answer(200, {"live": True})
 
-        app = Limited(slow, 1, 0.1)
+        app = Limited(slow, 1, 1.0)
         asked = [asyncio.create_task(app(ASK)) for _ in range(8)]
         while not all(task.done() for task in asked):
             assert (await app(LIVE)).status == 200

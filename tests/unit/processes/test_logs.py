@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -26,8 +25,14 @@ def log(state: Path) -> Path:
 def test_each_start_and_stop_leaves_a_line_and_old_output_stays(
     services: ProcessServices, sleep: Make
 ) -> None:
+    awake: list[str] = []
     for _ in range(2):
         services.start(sleep())
+        awake.append("awake")
+        deadline = time.monotonic() + 60
+        while [line for line in services.logs("web") if line == "awake"] != awake:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         services.stop("web")
     kinds = [line.split()[2] if line.startswith("---") else line for line in services.logs("web")]
     assert kinds == ["starting", "awake", "stopped"] * 2
@@ -79,15 +84,11 @@ def test_a_service_without_a_log_has_no_lines(services: ProcessServices) -> None
 def test_following_gives_whole_lines_and_goes_on_in_a_new_log(services: ProcessServices, log: Path) -> None:
     log.write_text("a\nb\nc\nhal")
 
-    def write() -> None:
-        time.sleep(0.3)
-        with log.open("a") as file:
-            file.write("f\nd\n")
-        time.sleep(0.5)
-        log.replace(log.parent / "web.log.1")
-        log.write_text("new\n")
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    assert list(islice(services.follow("web", lines=3), 5)) == ["b", "c", "half", "d", "new"]
-    writer.join()
+    following = services.follow("web", lines=3)
+    assert list(islice(following, 2)) == ["b", "c"]
+    with log.open("a") as file:
+        file.write("f\nd\n")
+    assert list(islice(following, 2)) == ["half", "d"]
+    log.replace(log.parent / "web.log.1")
+    log.write_text("new\n")
+    assert next(following) == "new"

@@ -37,17 +37,18 @@ spec = ServiceSpec(name=sys.argv[2], argv=sleeper, port=False)
 print(ProcessServices(Path(sys.argv[1])).start(spec).pid, flush=True)
 """
 
-#: Starts a child in a session of its own and says its pid; both ignore TERM.
+#: Starts a child in a session of its own and says its pid; both ignore TERM. It ends once there is a file of
+#: the name that it may be given.
 FAMILY = """
-import signal, subprocess, sys, time
+import pathlib, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 sleeper = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 child = subprocess.Popen([sys.executable, "-c", sleeper], start_new_session=True)
 print("child", child.pid, flush=True)
-if "end" in sys.argv:
-    time.sleep(0.6)
-    sys.exit(3)
-time.sleep(600)
+for _ in range(6000):
+    if pathlib.Path(*sys.argv[1:]).is_file():
+        sys.exit(3)
+    time.sleep(0.1)
 """
 
 
@@ -63,7 +64,7 @@ def answer(service: Service) -> str:
 
 
 def child_of(services: ProcessServices, name: str = "web") -> int:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for line in services.logs(name):
             if line.startswith("child "):
@@ -73,7 +74,7 @@ def child_of(services: ProcessServices, name: str = "web") -> int:
 
 
 def wait_until(check: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not check() and time.monotonic() < deadline:
         time.sleep(0.02)
     return check()
@@ -229,7 +230,12 @@ def test_one_that_ends_at_once_is_an_error_with_its_last_words(
     services: ProcessServices, python: Make
 ) -> None:
     with pytest.raises(EnvironmentFault) as caught:
-        services.start(python("import sys; print('no model here'); sys.exit('it gave up: no model')"))
+        # With its health it is waited for until it has ended, however long that takes.
+        services.start(
+            python(
+                "import sys; print('no model here'); sys.exit('it gave up: no model')", health="/", port=True
+            )
+        )
     error = caught.value
     assert error.code == "service-died"
     assert error.message == "web ended while it was starting: it gave up: no model"
@@ -241,14 +247,10 @@ def test_one_that_ends_at_once_is_an_error_with_its_last_words(
 
 
 def test_one_that_is_not_ready_in_time_is_ended(
-    services: ProcessServices, python: Make, state: Path, lives: Callable[[int], bool]
+    services: ProcessServices, state: Path, lives: Callable[[int], bool]
 ) -> None:
-    slow = python(
-        "import time; print('loading', flush=True); time.sleep(600)",
-        port=True,
-        health="/healthz",
-        ready_timeout=1,
-    )
+    says_it_at_once = ("sh", "-c", "echo loading; exec sleep 600")
+    slow = ServiceSpec(name="web", argv=says_it_at_once, port=True, health="/healthz", ready_timeout=1)
     with pytest.raises(EnvironmentFault) as caught:
         services.start(slow)
     assert caught.value.code == "service-not-ready"
@@ -272,13 +274,16 @@ def test_stopping_ends_children_that_left_the_group_and_ignore_term(
 
 
 def test_orphans_of_one_that_died_are_ended_before_it_starts_again(
-    services: ProcessServices, python: Make, lives: Callable[[int], bool]
+    services: ProcessServices, python: Make, lives: Callable[[int], bool], tmp_path: Path
 ) -> None:
-    services.start(python(FAMILY, "end"))
+    end = tmp_path / "end"
+    services.start(python(FAMILY, str(end)))
     child = child_of(services)
+    end.touch()
     assert wait_until(lambda: services.all()[0].status == "died")
     assert lives(child)
-    services.start(python(FAMILY, "end"))
+    end.unlink()
+    services.start(python(FAMILY, str(end)))
     assert not lives(child)
 
 
@@ -286,9 +291,10 @@ def test_stopping_gives_it_time_to_put_things_in_order(services: ProcessServices
     program = (
         "import signal, sys, time\n"
         "def tidy(*_): time.sleep(0.3); print('in order', flush=True); sys.exit()\n"
-        "signal.signal(signal.SIGTERM, tidy); time.sleep(600)"
+        "signal.signal(signal.SIGTERM, tidy); print('in place', flush=True); time.sleep(600)"
     )
     services.start(python(program))
+    assert wait_until(lambda: "in place" in list(services.logs("web")))
     services.stop("web")
     assert "in order" in list(services.logs("web"))
 

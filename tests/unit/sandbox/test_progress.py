@@ -108,16 +108,17 @@ def run(tmp_path: Path, body: str, *signals: int) -> tuple[int, list[dict[str, A
     process = subprocess.Popen(
         [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "begun\n"
-    for place, number in enumerate(signals, start=1):
-        process.send_signal(number)
-        if place < len(signals):  # two at once are one to the system
-            assert process.stdout.readline() == "stopping\n"
-    # `communicate` would miss what the reader has taken with the first line.
-    assert process.stderr is not None
-    out, err = process.stdout.read(), process.stderr.read()
-    process.wait(timeout=30)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        for place, number in enumerate(signals, start=1):
+            process.send_signal(number)
+            if place < len(signals):  # two at once are one to the system
+                assert process.stdout.readline() == "stopping\n"
+        # `communicate` would miss what the reader has taken with the first line.
+        assert process.stderr is not None
+        out, err = process.stdout.read(), process.stderr.read()
+        process.wait(timeout=60)
     return process.returncode, [json.loads(line) for line in out.splitlines() if line[:1] == "{"], err
 
 

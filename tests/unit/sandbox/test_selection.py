@@ -86,11 +86,15 @@ def test_what_most_others_wait_for_comes_first() -> None:
 def test_each_begins_when_what_it_needs_is_done_and_the_others_do_not_wait() -> None:
     ended: dict[str, float] = {}
     began: dict[str, float] = {}
+    served = threading.Event()
 
     def bring(component: Component) -> None:
         began[component.name] = time.monotonic()
-        time.sleep(0.3 if component.name == "db" else 0.05)
+        if component.name == "db" and not served.wait(60):
+            pytest.fail("who does not need it waits for it")
         ended[component.name] = time.monotonic()
+        if component.name == "serve":
+            served.set()
 
     in_order(chosen(PARTS, "full", (), ()), bring, threading.Event())
     assert began["app"] >= ended["db"]
@@ -104,7 +108,7 @@ def test_the_first_fault_ends_the_others_after_their_step() -> None:
     def bring(component: Component) -> None:
         if component.name == "db":
             raise ModelyardError("broken", "it is broken")
-        if not stop.wait(10):
+        if not stop.wait(60):
             pytest.fail("nobody was told to stop")
         done.append(component.name)
         raise Stopped()

@@ -74,6 +74,7 @@ class Controllers:
     namespace: str
     outcome: dict[str, str] = field(default_factory=dict)
     stopped: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
     faults: list[str] = field(default_factory=list)
 
     def run(self) -> None:
@@ -87,6 +88,7 @@ class Controllers:
                     self.faults.append(fault.message)
             except Exception:
                 self.faults.append(traceback.format_exc())
+        self.ended.set()
 
     def revisions(self, name: str) -> list[dict[str, Any]]:
         """The Revisions of an InferenceService, oldest first."""

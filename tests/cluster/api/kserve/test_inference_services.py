@@ -168,6 +168,7 @@ def test_who_is_overtaken_by_another_apply_is_told(
 ) -> None:
     server, other = open_server(), open_server()
     controllers.stopped.set()  # nothing becomes ready any more
+    assert controllers.ended.wait(60)
     first = write("flights", V1)
     said: list[str] = []
 
@@ -180,12 +181,12 @@ def test_who_is_overtaken_by_another_apply_is_told(
     waiting = threading.Thread(target=wait)
     waiting.start()
     ref = Ref("serving.kserve.io/v1beta1", "InferenceService", namespace, "flights")
-    for _ in range(200):
+    for _ in range(1200):
         if kserve_cluster.get(ref) is not None:
             break
         waiting.join(0.05)
     other.apply(write("flights", V2), wait=False)
-    waiting.join(30)
+    waiting.join(90)
     assert said == [
         "endpoint-changed: 'flights' was changed to late-flights/2 by another command before it was ready"
     ]
