@@ -28,6 +28,8 @@ from modelyard.state import locked, os_errors, read_json, write_json
 #: For services that start processes of their own: see `modelyard._spawn`.
 MARK, family, identity, spawn = _spawn.MARK, _spawn.family, _spawn.identity, _spawn.spawn
 _LOG_LIMIT = 10_000_000
+#: Seconds from TERM to KILL: more than services give those that they started, and a busy machine adds.
+_GRACE = 20.0
 _FIELDS = {"argv", "health", "identity", "mark", "pid", "port", "ready", "spec", "started", "stopped"}
 _QUIET = {
     "DO_NOT_TRACK": "true",
@@ -136,7 +138,7 @@ class ProcessServices:
             note = f"port {wanted} was taken: it answers on {service.port} now"
             return replace(service, message=note)
 
-    def stop(self, name: str, *, grace: float = 10.0) -> None:
+    def stop(self, name: str, *, grace: float = _GRACE) -> None:
         """End it and all it started: TERM, then KILL after `grace` seconds. A damaged record does not
         hinder that, and stays as it is."""
         if self._lock(name).exists():
@@ -219,7 +221,7 @@ class ProcessServices:
         record["ready"] = True
         write_json(self._file(spec.name), record, mode=0o600)
 
-    def _stop(self, name: str, grace: float = 10.0) -> None:
+    def _stop(self, name: str, grace: float = _GRACE) -> None:
         try:
             record = self._read(name)
         except CorruptStateError:
@@ -233,7 +235,7 @@ class ProcessServices:
             write_json(self._file(name), {**record, "stopped": True}, mode=0o600)
             self._note(name, "stopped")
 
-    def _end(self, name: str, record: Mapping[str, Any] | None, grace: float = 10.0) -> None:
+    def _end(self, name: str, record: Mapping[str, Any] | None, grace: float = _GRACE) -> None:
         """Also without a record: somebody may have removed it while the process ran."""
         leader = record["pid"] if record and _alive(record) else None
         mark = record["mark"] if record else self._mark(name)

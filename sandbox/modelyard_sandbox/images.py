@@ -72,21 +72,26 @@ def load(container: Any, source: Source, names: Iterable[str], moved: Moved | No
         Unsupported: `image-platform`.
     """
     images = [find(source, name) for name in dict.fromkeys(names)]
-    there = present(container)
-    missing = [image for image in images if there.get(image.name) != image.digest]
-    if not missing:
-        return []
-    command = [*_CTR, "images", "import", "--platform", missing[0].platform, "-"]
+    missing = _missing(container, images)
+    loaded = [image.name for image in missing]
     for tries_left in reversed(range(_TRIES)):
-        status, said = feed(container, command, archive([(image, source) for image in missing], moved))
-        if not status:
+        if not missing:
             break
+        command = [*_CTR, "images", "import", "--platform", missing[0].platform, "-"]
+        status, said = feed(container, command, archive([(image, source) for image in missing], moved))
         # A command that was killed leaves its import behind, which holds the same blobs for a moment.
-        if not tries_left or "no space left" in said:
+        if status and (not tries_left or "no space left" in said):
             raise _import_fault(container.name, missing, said)
+        if not status and _are_there(container, missing, last=not tries_left):
+            break
         time.sleep(2)
-    _require(container, missing)
-    return [image.name for image in missing]
+        missing = _missing(container, images)
+    return loaded
+
+
+def _missing(container: Any, images: list[Image]) -> list[Image]:
+    there = present(container)
+    return [image for image in images if there.get(image.name) != image.digest]
 
 
 def ensure_node_image(engine: Any, source: Source, name: str, moved: Moved | None = None) -> bool:
@@ -294,16 +299,19 @@ def _import_fault(node: str, images: list[Image], said: str) -> ImageFault:
     )
 
 
-def _require(container: Any, images: list[Image]) -> None:
+def _are_there(container: Any, images: list[Image], *, last: bool) -> bool:
+    """Whether what was imported is there. On a busy machine an import once left nothing and did not say so;
+    that is worth another try."""
     there = present(container)
     for image in images:
-        if there.get(image.name) != image.digest:
+        if there.get(image.name) != image.digest and (last or image.name in there):
             raise ImageFault(
                 "image-mismatch",
                 f"{container.name} has {image.name} as {there.get(image.name, 'nothing')[:19]}, "
                 f"not as {image.digest[:19]}",
                 "modelyard sandbox doctor",
             )
+    return all(image.name in there for image in images)
 
 
 def _explained(fault: OSError) -> str:

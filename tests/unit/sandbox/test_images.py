@@ -154,10 +154,36 @@ def test_a_node_that_refuses_gives_its_reason(
     assert "\n" not in fault.value.message
 
 
-def test_a_node_that_took_something_else_is_said(source: Archive) -> None:
+def test_a_node_that_took_something_else_is_said(source: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images.time, "sleep", lambda _: None)
+    node = Node(says(b"fine", reads=True))
     with pytest.raises(ImageFault, match=r"has x\.io/a:1 as nothing") as fault:
-        images.load(Node(says(b"fine", reads=True)), source, ["x.io/a:1"])
-    assert fault.value.code == "image-mismatch"
+        images.load(node, source, ["x.io/a:1"])
+    assert (fault.value.code, len(node.commands)) == ("image-mismatch", 3)
+    node = Node(says(b"fine", reads=True))
+    node.there["x.io/a:1"] = "sha256:another"
+    with pytest.raises(ImageFault, match=r"has x\.io/a:1 as sha256:another") as fault:
+        images.load(node, source, ["x.io/a:1"])
+    assert (fault.value.code, len(node.commands)) == ("image-mismatch", 1)
+
+
+def test_what_an_import_left_out_without_a_word_is_sent_once_more(
+    source: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images.time, "sleep", lambda _: None)
+    node = Node()
+    whole = node._imports
+
+    def forgets_one(theirs: socket.socket) -> None:
+        whole(theirs)
+        if len(node.commands) == 1:
+            del node.there["x.io/b:1"]
+
+    node._behaves = forgets_one
+    names = ["x.io/a:1", "x.io/b:1"]
+    assert images.load(node, source, names) == names
+    assert node.there == {name: source.images[name].digest for name in names}
+    assert len(node.commands) == 2
 
 
 def test_a_command_that_talks_while_it_reads_does_not_block() -> None:
