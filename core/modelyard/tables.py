@@ -90,11 +90,7 @@ def parsed(text: str | bytes) -> list[Any] | dict[str, Any]:
     Raises:
         UsageError: `rows-invalid`.
     """
-    try:
-        rows = json.loads(text)
-    except ValueError as fault:
-        said = f"the rows are not JSON: {fault}"
-        raise UsageError("rows-invalid", said, "give a list of objects or of lists") from None
+    rows = _json(text, "rows", "give a list of objects or of lists")
     if isinstance(rows, dict):
         if "inputs" in rows or ("instances" in rows and len(rows) > 1):
             return rows
@@ -110,15 +106,18 @@ def params_in(text: str) -> dict[str, Any]:
     Raises:
         UsageError: `params-invalid`.
     """
-    try:
-        params = json.loads(text)
-    except ValueError as fault:
-        said = f"the params are not JSON: {fault}"
-        raise UsageError("params-invalid", said, """give an object: '{"quantile": 0.9}'""") from None
+    params = _json(text, "params", """give an object: '{"quantile": 0.9}'""")
     if not isinstance(params, dict):
         said = "the params are not an object"
         raise UsageError("params-invalid", said, """give names and values: '{"quantile": 0.9}'""")
     return params
+
+
+def _json(text: str | bytes, what: str, hint: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as fault:
+        raise UsageError(f"{what}-invalid", f"the {what} are not JSON: {fault}", hint) from None
 
 
 def _sliced(rows: Any, size: int) -> Iterator[Batch]:
